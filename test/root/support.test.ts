@@ -43,7 +43,7 @@ describe('the tests own support', () => {
       command: '/bin/sh',
       args: ['-c', 'echo no such option; exit 3'],
     });
-    await expect(failing.waitForOutput(/ready/)).rejects.toThrow(/exit code 3[^]*no such option/);
+    await expect(failing.waitForOutput(/ready/)).rejects.toThrow(/exit code 3[\s\S]*no such option/);
   });
 
   it('runs a registry that wants a login', async () => {
