@@ -1,11 +1,7 @@
 import type { Digest } from '#core/digest.ts';
+import type { Platform } from '../registry/platform.ts';
 
-/** An OS and CPU that an image is for, in OCI's words ("linux", "arm64", "v8"). `variant` may be empty. */
-export interface Platform {
-  readonly os: string;
-  readonly architecture: string;
-  readonly variant: string;
-}
+export type { Platform } from '../registry/platform.ts';
 
 /** What is kept of one layer that was converted. Sizes in bytes. */
 export interface LayerRecord {
@@ -71,6 +67,8 @@ export interface ConversionTarget {
   readonly chunkSize: number;
   /** The record of the source manifest with this digest. */
   findImage(sourceDigest: Digest, options: { signal: AbortSignal }): Promise<ImageRecord | undefined>;
+  /** The record of the image that was converted from this source, in skopeo's words. */
+  findSource(source: string, options: { signal: AbortSignal }): Promise<ImageRecord | undefined>;
   /** The record of a layer, by the digest of its uncompressed tar. */
   findLayer(diffId: Digest, options: { signal: AbortSignal }): Promise<LayerRecord | undefined>;
   /** The encoded index of this digest. Throws not-found. */
