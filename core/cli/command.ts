@@ -67,6 +67,11 @@ export interface Command<T extends Readonly<Record<string, Option>>> {
   run(values: Values<T>, operands: string[], signal: AbortSignal): Promise<number>;
 }
 
+/** Gives the command back; its options' types are inferred on the way. */
+export function defineCommand<const T extends Readonly<Record<string, Option>>>(command: Command<T>): Command<T> {
+  return command;
+}
+
 /** The environment variable that stands for an option: `GEAR_MANAGER` for `--manager`. A list is split at commas. */
 export function variableOf(option: string): string {
   return `GEAR_${option.toUpperCase().replaceAll('-', '_')}`;

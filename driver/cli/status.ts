@@ -1,0 +1,109 @@
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { deadline } from '#core/abort.ts';
+import { defineCommand, EXIT, main } from '#core/cli/command.ts';
+import { formatBytes, formatTable } from '#core/cli/table.ts';
+import { GearError, isErrno } from '#core/errors.ts';
+import { DEFAULT_ROOT, nodePaths } from '../paths.ts';
+import { CONTROL_SOCKET } from '../status/control-server.ts';
+import type { NodeStatus } from '../status/node-status.ts';
+
+const TIMEOUT = 10_000;
+
+async function ask(socketPath: string, signal: AbortSignal): Promise<NodeStatus> {
+  using limit = deadline(TIMEOUT, `driver at ${socketPath}`, signal);
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  request({ socketPath, path: '/status', signal: limit }, (response) => {
+    const pieces: Buffer[] = [];
+    response.on('data', (piece: Buffer) => pieces.push(piece));
+    response.on('error', reject);
+    response.on('end', () => {
+      const body = Buffer.concat(pieces).toString();
+      if (response.statusCode === 200) resolve(body);
+      else
+        reject(
+          new GearError(
+            'internal',
+            `the driver at ${socketPath} answers ${response.statusCode}: ${body.slice(0, 500)}`,
+          ),
+        );
+    });
+  })
+    .on('error', reject)
+    .end();
+  try {
+    return JSON.parse(await promise) as NodeStatus;
+  } catch (error) {
+    if (limit.aborted) throw limit.reason;
+    if (!isErrno(error, 'ENOENT', 'ECONNREFUSED')) throw error;
+    throw new GearError(
+      'unavailable',
+      `no driver runs for this root: nobody answers at ${socketPath}; start it with gear driver`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** The text for people. */
+export function statusText(status: NodeStatus): string {
+  const { objectFilesystem: stats } = status;
+  const lines = [
+    `Root:        ${status.root}`,
+    `Manager:     ${status.manager}${status.managerAway ? ' (away)' : ''}`,
+    `Data path:   ${status.dataPath}`,
+    `Fetched:     ${stats.fetchedObjects} objects, ${formatBytes(stats.fetchedBytes)}`,
+    `In flight:   ${stats.inFlight} reads${stats.inFlight > 0 ? `, the oldest for ${stats.oldestMilliseconds} ms` : ''}`,
+    ...status.homes.map(
+      (home) => `Home:        ${home.home}: ${home.layers} layers (${home.ordinary} ordinary), ${home.mounts} mounted`,
+    ),
+  ];
+  const rows = status.images.map((image) => [
+    image.image.slice(0, 12),
+    image.state,
+    `${image.objectsHere}/${image.objects}`,
+    `${formatBytes(image.bytesHere)}/${formatBytes(image.bytes)}`,
+    String(image.touchedObjects),
+    String(image.fromPublic),
+    String(image.fromRemote),
+    formatBytes(image.fetchedBytes),
+    String(image.errors),
+    String(image.users),
+    String(image.mounts),
+  ]);
+  const header = [
+    'IMAGE',
+    'STATE',
+    'OBJECTS',
+    'BYTES',
+    'PRIVATE',
+    'PUBLIC HITS',
+    'REMOTE HITS',
+    'FETCHED',
+    'ERRORS',
+    'USERS',
+    'MOUNTS',
+  ];
+  return `${lines.join('\n')}\n\n${rows.length === 0 ? 'No images.' : formatTable(header, rows)}\n`;
+}
+
+const command = defineCommand({
+  name: 'status',
+  summary: 'Show what the driver of this node has and does.',
+  details: `
+An image is "lazy" while some of its objects are not on this node, "complete" when all are. A layer that nobody converted is "ordinary".
+PRIVATE counts the objects that the image has touched: those the kernel finds without Gear. PUBLIC HITS and REMOTE HITS count first touches
+since the object filesystem started: answered from the public cache, or fetched.`,
+  options: {
+    root: { type: 'string', value: 'FOLDER', default: DEFAULT_ROOT, help: "The driver's root" },
+    json: { type: 'flag', help: 'Print JSON' },
+  },
+  async run(values, _operands, signal) {
+    const status = await ask(join(nodePaths(values.root).run, CONTROL_SOCKET), signal);
+    process.stdout.write(values.json ? `${JSON.stringify(status, undefined, 2)}\n` : statusText(status));
+    return EXIT.ok;
+  },
+});
+
+if (import.meta.main) await main(command);

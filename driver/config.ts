@@ -1,0 +1,168 @@
+import { hostname } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import type { Values } from '#core/cli/command.ts';
+import { GearError } from '#core/errors.ts';
+import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
+import { LOG_LEVELS } from '#core/log.ts';
+import { DEFAULT_ROOT } from './paths.ts';
+
+const PLUGIN_FOLDER = '/run/docker/plugins';
+const DEFAULT_MANAGER = '127.0.0.1:2019';
+const DEFAULT_MONITOR = '127.0.0.1:2021';
+
+/** The driver's options, as `gear driver --help` shows them. */
+export const DRIVER_OPTIONS = {
+  root: { type: 'string', value: 'FOLDER', default: DEFAULT_ROOT, help: 'Caches and images of this node' },
+  manager: { type: 'string', value: 'HOST:PORT', help: `Where the manager answers (default: ${DEFAULT_MANAGER})` },
+  'manager-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
+  'manager-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
+  monitor: { type: 'string', value: 'HOST:PORT', help: `Where the monitor answers (default: ${DEFAULT_MONITOR})` },
+  'monitor-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
+  'monitor-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
+  'plugin-name': {
+    type: 'string',
+    value: 'NAME',
+    default: 'gear',
+    help: 'What dockerd calls the driver (dockerd -s NAME)',
+  },
+  socket: { type: 'string', value: 'PATH', help: `The plugin's socket (default: ${PLUGIN_FOLDER}/NAME.sock)` },
+  tcp: {
+    type: 'string',
+    value: 'HOST:PORT',
+    help: 'Serve the plugin over TCP instead, with a spec file; loopback only',
+  },
+  'spec-folder': {
+    type: 'string',
+    value: 'FOLDER',
+    default: '/etc/docker/plugins',
+    help: 'Where the spec file goes with --tcp',
+  },
+  'cache-size': {
+    type: 'string',
+    value: 'SIZE',
+    default: '',
+    help: 'Bytes that the cache may take, e.g. 20G (default: no limit)',
+  },
+  'fetch-deadline': {
+    type: 'number',
+    value: 'SECONDS',
+    min: 1,
+    max: 3600,
+    default: 60,
+    help: 'How long a read waits for the manager before it fails with EIO',
+  },
+  'index-format': {
+    type: 'choice',
+    choices: ['auto', 'erofs', 'directory'],
+    default: 'auto',
+    help: 'What an index is compiled to',
+  },
+  node: { type: 'string', value: 'NAME', help: 'What the monitor knows this node by (default: the host name)' },
+  shutdown: { type: 'flag', help: 'Unmount everything of this root, end the object filesystem, and exit' },
+  'log-level': { type: 'choice', choices: LOG_LEVELS, default: 'info', help: 'What is logged' },
+} as const;
+
+/** What the driver runs with. */
+export interface DriverConfig {
+  readonly root: string;
+  readonly manager: string;
+  readonly monitor: string;
+  readonly pluginName: string;
+  readonly listen:
+    | { readonly kind: 'unix'; readonly path: string }
+    | { readonly kind: 'tcp'; readonly address: string; readonly specFolder: string };
+  /** Bytes; undefined: no limit. */
+  readonly cacheSize: number | undefined;
+  /** Milliseconds. */
+  readonly fetchDeadline: number;
+  readonly indexFormat: 'auto' | 'erofs' | 'directory';
+  readonly node: string;
+  readonly shutdown: boolean;
+  readonly logLevel: (typeof LOG_LEVELS)[number];
+}
+
+/** Checks the options and fills in what follows from others. Throws invalid-argument naming the option. */
+export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfig {
+  const pluginName = values['plugin-name'];
+  if (!/^[a-z0-9][a-z0-9_.-]*$/.test(pluginName)) {
+    throw new GearError(
+      'invalid-argument',
+      `--plugin-name ${JSON.stringify(pluginName)}: lower-case letters, digits, '_', '.' and '-' only`,
+    );
+  }
+  const root = absolute('root', values.root);
+  const socket = absolute('socket', values.socket ?? join(PLUGIN_FOLDER, `${pluginName}.sock`));
+  if (values.tcp !== undefined && values.socket !== undefined) {
+    throw new GearError('invalid-argument', '--tcp and --socket exclude each other');
+  }
+  return {
+    root,
+    manager: address('manager', values.manager, values['manager-ip'], values['manager-port'], DEFAULT_MANAGER),
+    monitor: address('monitor', values.monitor, values['monitor-ip'], values['monitor-port'], DEFAULT_MONITOR),
+    pluginName,
+    listen:
+      values.tcp === undefined
+        ? { kind: 'unix', path: socket }
+        : { kind: 'tcp', address: loopback(values.tcp), specFolder: absolute('spec-folder', values['spec-folder']) },
+    cacheSize: parseSize('cache-size', values['cache-size']),
+    fetchDeadline: values['fetch-deadline'] * 1000,
+    indexFormat: values['index-format'],
+    node: values.node ?? hostname(),
+    shutdown: values.shutdown,
+    logLevel: values['log-level'],
+  };
+}
+
+function absolute(option: string, path: string): string {
+  if (!isAbsolute(path) || path.includes('\0')) {
+    throw new GearError('invalid-argument', `--${option} takes an absolute path, not ${JSON.stringify(path)}`);
+  }
+  return path.length > 1 ? path.replace(/\/+$/, '') : path;
+}
+
+function address(
+  name: string,
+  whole: string | undefined,
+  host: string | undefined,
+  port: number | undefined,
+  fallback: string,
+): string {
+  if (whole !== undefined && (host !== undefined || port !== undefined)) {
+    throw new GearError('invalid-argument', `--${name} and --${name}-ip/--${name}-port exclude each other`);
+  }
+  if (whole !== undefined) return formatHostPort(parseHostPort(whole, `--${name}`));
+  const standard = parseHostPort(fallback, name);
+  return formatHostPort(
+    parseHostPort(
+      formatHostPort({ host: host ?? standard.host, port: port ?? standard.port }),
+      `--${name}-ip/--${name}-port`,
+    ),
+  );
+}
+
+// Whoever reaches the plugin can mount and delete layers as root.
+function loopback(text: string): string {
+  const parsed = parseHostPort(text, '--tcp');
+  if (!/^(127\.|::1$|localhost$)/.test(parsed.host)) {
+    throw new GearError(
+      'invalid-argument',
+      `--tcp ${text}: only a loopback address, for whoever reaches the plugin is root on this node`,
+    );
+  }
+  return formatHostPort(parsed);
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+function parseSize(option: string, text: string): number | undefined {
+  if (text === '') return undefined;
+  const match = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(text);
+  const unit = UNITS[match?.[2]?.toUpperCase() ?? ''];
+  if (match === null || unit === undefined) {
+    throw new GearError(
+      'invalid-argument',
+      `--${option} takes a size such as 500M or 20G, not ${JSON.stringify(text)}`,
+    );
+  }
+  return Math.round(Number(match[1]) * unit);
+}

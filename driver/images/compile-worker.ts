@@ -1,0 +1,37 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { digestOf } from '#core/digest.ts';
+import { GearError, isGearError, messageOf } from '#core/errors.ts';
+import { decodeIndex } from '#core/index/encode.ts';
+import { writeObjectTable } from '#core/index/object-table.ts';
+import { objectsOf, summarize } from '#core/index/objects.ts';
+import { writeIndexImage } from '../kernel/erofs/index-image.ts';
+import { writeIndexFolder } from '../kernel/erofs/plain-index.ts';
+import type { CompileReply, CompileRequest } from './compile.ts';
+
+/** The thread's whole work: from the encoded index in the folder to what the kernel and the object filesystem need. */
+async function compile({ folder, image, slot, format }: CompileRequest): Promise<CompileReply> {
+  const bytes = await readFile(join(folder, 'index'));
+  const digest = digestOf(bytes);
+  if (digest !== image) {
+    throw new GearError(
+      'corrupt',
+      `the index of image sha256:${image} is damaged: its bytes have the digest sha256:${digest}`,
+    );
+  }
+  const tree = decodeIndex(bytes);
+  const objects = objectsOf(tree);
+  await writeFile(join(folder, 'objects'), writeObjectTable(objects, { slot, chunkSize: tree.chunkSize }), {
+    mode: 0o444,
+  });
+  if (format === 'erofs') await writeIndexImage(tree, join(folder, 'index.erofs'));
+  else await writeIndexFolder(tree, join(folder, 'index.d'));
+  return { ok: true, kind: tree.kind, summary: summarize(tree) };
+}
+
+function describe(error: unknown): CompileReply {
+  return { ok: false, code: isGearError(error) ? error.code : 'internal', message: messageOf(error) };
+}
+
+parentPort?.postMessage(await compile(workerData as CompileRequest).catch(describe));

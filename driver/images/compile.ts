@@ -1,0 +1,54 @@
+import { Worker } from 'node:worker_threads';
+import type { Digest } from '#core/digest.ts';
+import { type ErrorCode, GearError } from '#core/errors.ts';
+
+/** What the kernel is given as the view's first lower layer: an EROFS image, or a plain directory where the kernel has no EROFS. */
+export type IndexFormat = 'erofs' | 'directory';
+
+export interface CompileRequest {
+  /** Holds the encoded index under the name "index"; the results come beside it. */
+  readonly folder: string;
+  /** The digest that the index must have. */
+  readonly image: Digest;
+  /** The image's number on this node; see object-table.ts. */
+  readonly slot: number;
+  readonly format: IndexFormat;
+}
+
+export interface ImageSummary {
+  readonly entries: number;
+  readonly files: number;
+  readonly fileBytes: number;
+  readonly objects: number;
+  readonly objectBytes: number;
+}
+
+export type CompileReply =
+  | { readonly ok: true; readonly kind: 'image' | 'layer'; readonly summary: ImageSummary }
+  | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+/**
+ * Compiles an index in a thread of its own: a stranger's index of any size neither stops the driver's event loop nor leaves its memory large.
+ * Throws corrupt or invalid-argument when the index is not what it should be.
+ */
+export async function compileIndex(
+  request: CompileRequest,
+): Promise<{ kind: 'image' | 'layer'; summary: ImageSummary }> {
+  const worker = new Worker(new URL('./compile-worker.ts', import.meta.url), {
+    workerData: request,
+    resourceLimits: { maxYoungGenerationSizeMb: 16 },
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<CompileReply>();
+  worker.once('message', resolve);
+  worker.once('error', reject);
+  worker.once('exit', (code) =>
+    reject(new GearError('internal', `the compiler of image ${request.image} ended with ${code}`)),
+  );
+  try {
+    const reply = await promise;
+    if (!reply.ok) throw new GearError(reply.code, reply.message);
+    return reply;
+  } finally {
+    await worker.terminate();
+  }
+}

@@ -1,0 +1,222 @@
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { syncFolder, temporaryName } from '#core/atomic-file.ts';
+import { type Digest, isDigest, ociDigest, parseDigest } from '#core/digest.ts';
+import { GearError, orUndefined } from '#core/errors.ts';
+import { type Descriptor, parseDescriptor } from '#core/index/descriptor.ts';
+import { KeyedLock } from '#core/keyed-lock.ts';
+import type { Logger } from '#core/log.ts';
+import { mountIndexImage } from '../kernel/erofs/mount-index.ts';
+import { removeFolder, unmount } from '../kernel/mount.ts';
+import { findMount } from '../kernel/mount-info.ts';
+import type { NodePaths } from '../paths.ts';
+import { compileIndex, type ImageSummary, type IndexFormat } from './compile.ts';
+import { Slots } from './slots.ts';
+import { ImageUsers } from './users.ts';
+
+/** An image on this node. Its id is the digest of its index. */
+export interface Image {
+  readonly id: Digest;
+  /** `images/<image>` */
+  readonly folder: string;
+  readonly descriptor: Descriptor;
+  readonly summary: ImageSummary;
+}
+
+/** What a mount over an image is made of, all absolute paths. */
+export interface ImageView {
+  /** The compiled index, mounted: an ordinary lower layer. */
+  readonly lower: string;
+  /** Data-only lower layers, in the order in which an object is looked for. */
+  readonly data: readonly string[];
+}
+
+interface Facts {
+  readonly version: 1;
+  readonly summary: ImageSummary;
+}
+
+/**
+ * The images of this node:
+ *
+ *     images/<image>/index             the encoded index, as it came
+ *     images/<image>/descriptor.json   likewise
+ *     images/<image>/objects           its objects, sorted; read by the object filesystem
+ *     images/<image>/index.erofs       the index compiled for the kernel (index.d where it has no EROFS)
+ *     images/<image>/facts.json        what the compiler counted; written last
+ *     images/<image>/mnt               where index.erofs is mounted
+ *     images/<image>/users/            the layers that use the image
+ */
+export class ImageStore {
+  readonly #paths: NodePaths;
+  readonly #format: IndexFormat;
+  readonly #slots: Slots;
+  readonly #log: Logger;
+  readonly #locks = new KeyedLock<Digest>();
+  readonly #images = new Map<Digest, Image>();
+
+  private constructor(paths: NodePaths, format: IndexFormat, slots: Slots, log: Logger) {
+    this.#paths = paths;
+    this.#format = format;
+    this.#slots = slots;
+    this.#log = log;
+  }
+
+  /** Opens the images below `paths.images` and removes what an earlier process left half-made. */
+  static async open(options: { paths: NodePaths; format: IndexFormat; log: Logger }): Promise<ImageStore> {
+    const { paths, format, log } = options;
+    await mkdir(paths.images, { recursive: true, mode: 0o700 });
+    await mkdir(paths.private, { recursive: true, mode: 0o700 });
+    const store = new ImageStore(paths, format, await Slots.open(paths.images), log.child({ part: 'images' }));
+    for (const name of await readdir(paths.images)) {
+      if (name.startsWith('.tmp-')) await removeFolder(join(paths.images, name));
+      else if (isDigest(name)) await store.#load(name);
+    }
+    return store;
+  }
+
+  /** The images that are here. */
+  list(): Image[] {
+    return [...this.#images.values()];
+  }
+
+  /** Throws not-found. */
+  get(id: Digest): Image {
+    const image = this.#images.get(id);
+    if (image === undefined) throw new GearError('not-found', `image ${ociDigest(id)} is not on this node`);
+    return image;
+  }
+
+  /**
+   * Takes an image in for the layer in `user`: its descriptor (JSON) and the file that holds its encoded index. An image that is here already only gets
+   * the user. Throws corrupt or invalid-argument where the two are not what they should be; then nothing stays.
+   */
+  async import(descriptorBytes: Uint8Array, indexFile: string, user: string): Promise<Image> {
+    const descriptor = parseDescriptor(descriptorBytes);
+    const id = parseDigest(descriptor.index.digest);
+    using _lock = await this.#locks.acquire(id);
+    const known = this.#images.get(id);
+    if (known !== undefined) {
+      await new ImageUsers(known.folder).add(user);
+      return known;
+    }
+    const image = await this.#make(id, descriptor, descriptorBytes, indexFile, user);
+    this.#images.set(id, image);
+    this.#log.info({ image: id, entries: image.summary.entries, objects: image.summary.objects }, 'image imported');
+    return image;
+  }
+
+  /** What to mount for the image; mounts its index where that is not mounted yet. */
+  async view(id: Digest): Promise<ImageView> {
+    const image = this.get(id);
+    const data = [join(this.#paths.private, id), join(this.#paths.remote, id)];
+    const plain = join(image.folder, 'index.d');
+    if ((await orUndefined(stat(plain), 'ENOENT')) !== undefined) return { lower: plain, data };
+    const lower = join(image.folder, 'mnt');
+    using _lock = await this.#locks.acquire(id);
+    if (findMount(lower) === undefined) {
+      await mkdir(lower, { recursive: true });
+      await mountIndexImage(join(image.folder, 'index.erofs'), lower);
+    }
+    return { lower, data };
+  }
+
+  /** The layers that use the image. */
+  async users(id: Digest): Promise<string[]> {
+    return await new ImageUsers(this.get(id).folder).list();
+  }
+
+  /** Says that the layer in `user` uses the image. Safe to repeat. */
+  async addUser(id: Digest, user: string): Promise<void> {
+    using _lock = await this.#locks.acquire(id);
+    await new ImageUsers(this.get(id).folder).add(user);
+  }
+
+  /** Takes a user back, and removes the image (never objects in `public/`) when that was the last one. Safe to repeat. */
+  async removeUser(id: Digest, user: string): Promise<void> {
+    using _lock = await this.#locks.acquire(id);
+    const image = this.#images.get(id);
+    if (image === undefined) return;
+    const users = new ImageUsers(image.folder);
+    await users.remove(user);
+    if ((await users.list()).length === 0) await this.#remove(image);
+  }
+
+  /** Removes the images that no layer uses; for the start, when a crash may have left some. */
+  async sweep(): Promise<void> {
+    for (const image of this.list()) {
+      using _lock = await this.#locks.acquire(image.id);
+      if ((await new ImageUsers(image.folder).list()).length === 0) await this.#remove(image);
+    }
+  }
+
+  /** Unmounts every index; for an explicit stop, when no container is left. */
+  async unmountAll(): Promise<void> {
+    for (const { folder } of this.list()) {
+      const mount = join(folder, 'mnt');
+      if (findMount(mount) !== undefined) await unmount(mount, { detach: true });
+    }
+  }
+
+  async #load(id: Digest): Promise<void> {
+    const folder = join(this.#paths.images, id);
+    const text = await orUndefined(readFile(join(folder, 'facts.json'), 'utf8'), 'ENOENT');
+    if (text === undefined) {
+      this.#log.warn({ image: id }, 'image without facts.json removed');
+      await removeFolder(folder);
+      return;
+    }
+    const facts = JSON.parse(text) as Facts;
+    const descriptor = parseDescriptor(await readFile(join(folder, 'descriptor.json')));
+    this.#images.set(id, { id, folder, descriptor, summary: facts.summary });
+  }
+
+  async #make(id: Digest, descriptor: Descriptor, bytes: Uint8Array, indexFile: string, user: string): Promise<Image> {
+    const { size } = await stat(indexFile);
+    if (size !== descriptor.index.size) {
+      throw new GearError(
+        'corrupt',
+        `the index of image ${ociDigest(id)} has ${size} bytes, its descriptor says ${descriptor.index.size}`,
+      );
+    }
+    const temporary = join(this.#paths.images, temporaryName());
+    const folder = join(this.#paths.images, id);
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => removeFolder(temporary));
+    await mkdir(temporary, { mode: 0o700 });
+    await copyFile(indexFile, join(temporary, 'index'));
+    await writeFile(join(temporary, 'descriptor.json'), bytes);
+    const slot = await this.#slots.next();
+    const { kind, summary } = await compileIndex({ folder: temporary, image: id, slot, format: this.#format });
+    if (kind !== 'image') {
+      throw new GearError('invalid-argument', `the index ${ociDigest(id)} is the index of a layer, not of an image`);
+    }
+    await new ImageUsers(temporary).add(user);
+    const facts: Facts = { version: 1, summary };
+    await writeFile(join(temporary, 'facts.json'), JSON.stringify(facts));
+    // The container engine believes from now on that it has the image, so a power cut must not take it back.
+    for (const name of await readdir(temporary)) await flush(join(temporary, name));
+    await mkdir(join(this.#paths.private, id), { recursive: true, mode: 0o700 });
+    await rename(temporary, folder);
+    await syncFolder(this.#paths.images);
+    undo.move();
+    return { id, folder, descriptor, summary };
+  }
+
+  // Called with the image's lock held.
+  async #remove(image: Image): Promise<void> {
+    const mount = join(image.folder, 'mnt');
+    if (findMount(mount) !== undefined) await unmount(mount, { detach: true });
+    this.#images.delete(image.id);
+    const removing = join(this.#paths.images, temporaryName());
+    await rename(image.folder, removing);
+    await removeFolder(removing);
+    await rm(join(this.#paths.private, image.id), { recursive: true, force: true });
+    this.#log.info({ image: image.id }, 'image removed');
+  }
+}
+
+async function flush(path: string): Promise<void> {
+  await using handle = await open(path, 'r');
+  await handle.sync();
+}

@@ -1,0 +1,22 @@
+import { defineCommand, EXIT, main } from '#core/cli/command.ts';
+import { createLogger } from '#core/log.ts';
+import { DRIVER_OPTIONS, driverConfig } from './config.ts';
+import { runDriver, shutDownNode } from './node.ts';
+
+const command = defineCommand({
+  name: 'driver',
+  summary: "Run the driver of this node: Docker's graphdriver plugin over the lazy caches.",
+  details: `
+Start dockerd (up to 27) with --experimental -s gear. Stopping the driver leaves containers and their mounts alone; starting it
+again takes them up. --shutdown is for taking Gear off a node: stop dockerd and the driver first.`,
+  options: DRIVER_OPTIONS,
+  async run(values, _operands, signal) {
+    const config = driverConfig(values);
+    const log = createLogger('driver', config.logLevel);
+    if (config.shutdown) await shutDownNode(config, log, signal);
+    else await runDriver(config, log, signal);
+    return EXIT.ok;
+  },
+});
+
+await main(command);

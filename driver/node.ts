@@ -1,0 +1,114 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeAtomically } from '#core/atomic-file.ts';
+import type { Logger } from '#core/log.ts';
+import { lockFolder } from '#core/process-lock.ts';
+import { VERSION } from '#core/version.ts';
+import type { DriverConfig } from './config.ts';
+import { GearPlugin } from './docker/gear/gear-plugin.ts';
+import { servePlugin } from './docker/server.ts';
+import type { IndexFormat } from './images/compile.ts';
+import { ImageStore } from './images/image-store.ts';
+import { ensureObjectFilesystem } from './objectfs/client.ts';
+import type { ObjectFilesystem } from './objectfs/interface.ts';
+import { type NodePaths, nodePaths } from './paths.ts';
+import { CONTROL_SOCKET, serveControl } from './status/control-server.ts';
+import { sendHeartbeats } from './status/heartbeat.ts';
+import { heartbeatOf } from './status/heartbeat-report.ts';
+import { type NodeStatus, nodeStatus } from './status/node-status.ts';
+
+/** The parts of a node that every front end stands on. */
+interface Node extends AsyncDisposable {
+  readonly paths: NodePaths;
+  readonly objects: ObjectFilesystem;
+  readonly images: ImageStore;
+  readonly plugin: GearPlugin;
+}
+
+/** Opens the node's folders and what runs over them. Needs no network. Disposing it leaves the object filesystem and all mounts alone. */
+async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<Node> {
+  await using stack = new AsyncDisposableStack();
+  await mkdir(config.root, { recursive: true, mode: 0o700 });
+  stack.use(await lockFolder(config.root, 'driver'));
+  const paths = nodePaths(config.root);
+  await mkdir(paths.run, { recursive: true, mode: 0o700 });
+  const format: IndexFormat = config.indexFormat === 'auto' ? await bestIndexFormat(config.root) : config.indexFormat;
+  const images = await ImageStore.open({ paths, format, log });
+  const objects = await ensureObjectFilesystem({
+    root: config.root,
+    settings: {
+      manager: config.manager,
+      deadline: config.fetchDeadline,
+      cacheSize: config.cacheSize ?? 0,
+      logLevel: config.logLevel,
+    },
+    log,
+    signal,
+  });
+  const plugin = await GearPlugin.open(config.root, {
+    images,
+    statusLines: () => [
+      ['Gear Root', config.root],
+      ['Gear Version', VERSION],
+      ['Manager', config.manager],
+      ['Index Format', format],
+    ],
+    log,
+  });
+  await images.sweep();
+  const release = stack.move();
+  return { paths, objects, images, plugin, [Symbol.asyncDispose]: () => release.disposeAsync() };
+}
+
+/** Runs the driver until `signal` aborts. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
+export async function runDriver(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const node = stack.use(await openNode(config, log, signal));
+  const status = async (): Promise<NodeStatus> =>
+    await nodeStatus({
+      version: VERSION,
+      paths: node.paths,
+      images: node.images,
+      snapshots: node.plugin.drivers().map(({ snapshots }) => snapshots),
+      stats: await node.objects.stats({ signal }),
+    });
+  stack.use(await serveControl(join(node.paths.run, CONTROL_SOCKET), status));
+  const server = stack.use(
+    await servePlugin({
+      name: config.pluginName,
+      listen: config.listen,
+      init: (options) => node.plugin.init(options),
+      current: () => node.plugin.current,
+      log,
+    }),
+  );
+  const heartbeats = sendHeartbeats({
+    monitor: config.monitor,
+    report: async () => heartbeatOf(config.node, await status()),
+    log,
+    signal,
+  });
+  stack.defer(() => heartbeats);
+  const facts = join(node.paths.run, 'driver.json');
+  await writeAtomically(facts, JSON.stringify({ pid: process.pid, address: server.address }), { flush: false });
+  stack.defer(() => rm(facts, { force: true }));
+  log.info(
+    { root: config.root, address: server.address, manager: config.manager, adopted: node.objects.adopted },
+    'ready',
+  );
+  if (!signal.aborted) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+  }
+  log.info('stopping; containers keep their mounts');
+}
+
+/** Unmounts all of a root whose driver is stopped, and ends its object filesystem. */
+export async function shutDownNode(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<void> {
+  await using node = await openNode(config, log, signal);
+  for (const { snapshots } of node.plugin.drivers()) await snapshots.unmountAll();
+  await node.images.unmountAll();
+  await node.objects.stop({ signal });
+  log.info({ root: config.root }, 'shut down');
+}

@@ -1,0 +1,35 @@
+import { join } from 'node:path';
+
+/** The driver's root where nothing else is said. */
+export const DEFAULT_ROOT = '/var/lib/gear';
+
+/**
+ * The node's folders:
+ *
+ *     public/aa/bbbb...            verified objects, shared by every image
+ *     private/<image>/aa/bbbb...   hard links into public/: what this image has touched
+ *     partial/                     objects of which only some chunks are here
+ *     remote/                      the object filesystem (FUSE), a folder for each image
+ *     images/<image>/              an image's index and what was compiled from it
+ *     run/                         sockets and state that a reboot may lose
+ */
+export interface NodePaths {
+  readonly root: string;
+  readonly public: string;
+  readonly private: string;
+  readonly remote: string;
+  readonly images: string;
+  readonly run: string;
+}
+
+/** The folders below `root`, which has to be absolute. */
+export function nodePaths(root: string): NodePaths {
+  return {
+    root,
+    public: join(root, 'public'),
+    private: join(root, 'private'),
+    remote: join(root, 'remote'),
+    images: join(root, 'images'),
+    run: join(root, 'run'),
+  };
+}

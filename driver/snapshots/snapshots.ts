@@ -1,0 +1,215 @@
+import { mkdir, realpath, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Abortable } from '#core/abort.ts';
+import { temporaryName } from '#core/atomic-file.ts';
+import type { Digest } from '#core/digest.ts';
+import { isErrno } from '#core/errors.ts';
+import { KeyedLock } from '#core/keyed-lock.ts';
+import type { Logger } from '#core/log.ts';
+import { applyLayer } from '../archive/apply.ts';
+import type { ImageStore } from '../images/image-store.ts';
+import { unmount } from '../kernel/mount.ts';
+import { findMount } from '../kernel/mount-info.ts';
+import { mountOverlay } from '../kernel/overlay.ts';
+import { gearFilesOf } from './gear-layer.ts';
+import type { Layer } from './layer.ts';
+import { LayerStore } from './layer-store.ts';
+import { MountCounts } from './mount-counts.ts';
+import { type ChainLink, type MountPlan, planMount } from './plan.ts';
+
+/** A folder that shows a layer until it is disposed. */
+export interface Mounted extends AsyncDisposable {
+  readonly path: string;
+}
+
+/**
+ * The engine: layers of one home, ordinary and Gear layers, created, mounted, changed and removed. Every call is safe to repeat; calls for one
+ * layer follow each other.
+ */
+export class Snapshots {
+  readonly home: string;
+  readonly #images: ImageStore;
+  readonly #layers: LayerStore;
+  readonly #log: Logger;
+  readonly #locks = new KeyedLock<string>();
+  readonly #counts = new MountCounts();
+
+  private constructor(layers: LayerStore, images: ImageStore, log: Logger) {
+    this.home = layers.home;
+    this.#layers = layers;
+    this.#images = images;
+    this.#log = log;
+  }
+
+  /** Opens the layers in `home` (absolute; made where it is missing) and makes the images know their users again. */
+  static async open({ home, images, log }: { home: string; images: ImageStore; log: Logger }): Promise<Snapshots> {
+    await mkdir(home, { recursive: true, mode: 0o700 });
+    // The mount table has no symlinks in its paths.
+    const layers = await LayerStore.open(await realpath(home), log);
+    for (const layer of layers.list()) {
+      if (layer.image === undefined) continue;
+      try {
+        await images.addUser(layer.image, layer.folder);
+      } catch (err) {
+        log.error({ err, layer: layer.id, image: layer.image }, 'the image of a layer is not here; pull it again');
+      }
+    }
+    return new Snapshots(layers, images, log.child({ part: 'snapshots' }));
+  }
+
+  list(): Layer[] {
+    return this.#layers.list();
+  }
+
+  find(id: string): Layer | undefined {
+    return this.#layers.find(id);
+  }
+
+  /** Throws not-found. */
+  get(id: string): Layer {
+    return this.#layers.get(id);
+  }
+
+  /** The images that the layer or one below it shows; none for an ordinary one. */
+  imagesOf(id: string): Digest[] {
+    return this.#layers.chain(id).flatMap(({ image }) => image ?? []);
+  }
+
+  /** Throws already-exists when `id` is there with another parent, not-found for the parent. */
+  async create(id: string, parent: string, readWrite: boolean): Promise<Layer> {
+    return await this.#locks.with(id, () => this.#layers.create(id, parent, readWrite));
+  }
+
+  /** Unmounts and removes a layer, and its image when nothing else uses it. Nothing there is no error. */
+  async remove(id: string): Promise<void> {
+    await this.#locks.with(id, async () => {
+      const layer = this.#layers.find(id);
+      if (layer === undefined) return;
+      await this.#unmount(layer);
+      await this.#layers.remove(id);
+      if (layer.image !== undefined) await this.#images.removeUser(layer.image, layer.folder);
+    });
+  }
+
+  /** Mounts a layer to be written to, counted, and gives its root. `mountLabel`: SELinux context or ''. */
+  async mount(id: string, mountLabel = ''): Promise<string> {
+    return await this.#locks.with(id, async () => {
+      const layer = this.#layers.get(id);
+      const plan = planMount(await this.#links(id), { writable: true });
+      if (plan.kind === 'folder') return plan.path;
+      const count = this.#counts.get(layer.folder, findMount(layer.merged) !== undefined);
+      if (count === 0) await this.#perform(plan, layer.merged, mountLabel);
+      this.#counts.set(layer.folder, count + 1);
+      return layer.merged;
+    });
+  }
+
+  /** Takes back one mount(); the last one unmounts. Nothing mounted is no error. */
+  async unmount(id: string): Promise<void> {
+    await this.#locks.with(id, async () => {
+      const layer = this.#layers.find(id);
+      if (layer === undefined) return;
+      const count = this.#counts.get(layer.folder, findMount(layer.merged) !== undefined);
+      if (count <= 1) await this.#unmount(layer);
+      else this.#counts.set(layer.folder, count - 1);
+    });
+  }
+
+  /**
+   * A folder that shows a layer as whoever stands on it sees it, not to be written to. What is in use as a writable layer is shown as it
+   * is at this moment.
+   */
+  async view(id: string): Promise<Mounted> {
+    const plan = planMount(await this.#links(id), { writable: false });
+    if (plan.kind === 'folder') return { path: plan.path, [Symbol.asyncDispose]: async () => {} };
+    const target = join(this.home, temporaryName());
+    await mkdir(target, { mode: 0o700 });
+    const release = async () => {
+      if (findMount(target) !== undefined) await unmount(target, { detach: true });
+      await rmdir(target);
+    };
+    try {
+      await this.#perform(plan, target, '');
+    } catch (error) {
+      await rmdir(target);
+      throw error;
+    }
+    return { path: target, [Symbol.asyncDispose]: release };
+  }
+
+  /**
+   * Applies a layer's tar to a layer that was made for it. What turns out to be a Gear layer brings its image along. Gives the bytes of the
+   * regular files that came.
+   */
+  async apply(id: string, tar: AsyncIterable<Uint8Array>, { signal }: Abortable = {}): Promise<number> {
+    return await this.#locks.with(id, async () => {
+      const layer = this.#layers.get(id);
+      const { size } = await applyLayer(tar, layer.diff, { format: 'overlay', signal });
+      const gear = await gearFilesOf(layer.diff);
+      if (gear !== undefined) {
+        const image = await this.#images.import(gear.descriptor, gear.indexFile, layer.folder);
+        await this.#layers.setImage(id, image.id);
+      }
+      return size;
+    });
+  }
+
+  /** What a mount of the layer is made of, without making it. */
+  async plan(id: string): Promise<MountPlan> {
+    return planMount(await this.#links(id), { writable: true });
+  }
+
+  /** How many users the layer's mount has. */
+  mountCount(layer: Layer): number {
+    return this.#counts.get(layer.folder, findMount(layer.merged) !== undefined);
+  }
+
+  /** After a new start of the engine above: it takes mounts that are there for one use each. */
+  forgetCounts(): void {
+    for (const layer of this.#layers.list()) {
+      if (findMount(layer.merged) !== undefined) this.#counts.set(layer.folder, 1);
+    }
+  }
+
+  /** Unmounts every layer. */
+  async unmountAll(): Promise<void> {
+    for (const layer of this.#layers.list()) await this.#locks.with(layer.id, () => this.#unmount(layer));
+  }
+
+  async #links(id: string): Promise<[ChainLink, ...ChainLink[]]> {
+    const [top, ...rest] = this.#layers.chain(id);
+    const link = async (layer: Layer): Promise<ChainLink> => ({
+      layer,
+      view: layer.image === undefined ? undefined : await this.#images.view(layer.image),
+    });
+    const links: [ChainLink, ...ChainLink[]] = [await link(top)];
+    for (const layer of rest) links.push(await link(layer));
+    return links;
+  }
+
+  async #perform(plan: Extract<MountPlan, { kind: 'overlay' }>, target: string, mountLabel: string): Promise<void> {
+    await mountOverlay({
+      target,
+      lower: plan.lower,
+      data: plan.data,
+      ...(plan.upper === undefined ? {} : { upper: plan.upper.upper, work: plan.upper.work }),
+      metacopy: plan.lazy,
+      redirect: plan.lazy,
+      mountLabel,
+    });
+    this.#log.debug({ target, lower: plan.lower.length, lazy: plan.lazy }, 'mounted');
+  }
+
+  async #unmount(layer: Layer): Promise<void> {
+    // Also what an interrupted call mounted twice.
+    while (findMount(layer.merged) !== undefined) {
+      try {
+        // Detached: a process that still has the folder open must not keep the container from being removed.
+        await unmount(layer.merged, { detach: true });
+      } catch (error) {
+        if (!isErrno(error, 'EINVAL', 'ENOENT')) throw error;
+      }
+    }
+    this.#counts.set(layer.folder, 0);
+  }
+}

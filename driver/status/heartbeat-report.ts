@@ -1,0 +1,24 @@
+import { ociDigest } from '#core/digest.ts';
+import { type HeartbeatRequest, NodeImage_State } from '#proto/gen/gear/v1/monitor.ts';
+import type { NodeStatus } from './node-status.ts';
+
+/** What the monitor is told of a node's status. */
+export function heartbeatOf(node: string, status: NodeStatus): HeartbeatRequest {
+  const { objectFilesystem: stats } = status;
+  return {
+    node,
+    version: status.version,
+    cacheBytes: BigInt(stats.cacheBytes ?? 0),
+    fetchedBytes: BigInt(stats.fetchedBytes),
+    fetchedObjects: BigInt(stats.fetchedObjects),
+    images: status.images.map((image) => ({
+      indexDigest: ociDigest(image.image),
+      state: image.state === 'complete' ? NodeImage_State.STATE_COMPLETE : NodeImage_State.STATE_LAZY,
+      objects: BigInt(image.objects),
+      objectsHere: BigInt(image.objectsHere),
+      bytes: BigInt(image.bytes),
+      bytesHere: BigInt(image.bytesHere),
+      users: image.users,
+    })),
+  };
+}
