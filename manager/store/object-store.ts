@@ -1,5 +1,6 @@
 import type { Abortable } from '#core/abort.ts';
 import type { Digest } from '#core/digest.ts';
+import type { Keeps } from './leases.ts';
 
 /** What adding one object told. */
 export interface AddedObject {
@@ -27,8 +28,8 @@ export interface ObjectBatch extends AsyncDisposable {
    * is full. May be called again before an earlier call has finished.
    */
   add(content: AsyncIterable<Uint8Array>, size: number, expected?: Digest): Promise<AddedObject>;
-  /** The same for bytes that are in memory: no waiting, unless the batch has grown so large that it is committed first. */
-  addBytes(bytes: Uint8Array, expected?: Digest): Promise<AddedObject> | AddedObject;
+  /** The same for bytes that are in memory. */
+  addBytes(bytes: Uint8Array, expected?: Digest): Promise<AddedObject>;
   /** Makes all that was added durable and visible. The batch can be used further. */
   commit(): Promise<void>;
   /** Objects added that the store did not have, and their bytes. */
@@ -54,10 +55,13 @@ export interface ObjectStore {
   /** The bytes of a range, in pieces of at most 1 MiB. Throws not-found, out-of-range (the offset lies behind the end) and corrupt. */
   read(digest: Digest, range?: ReadRange & Abortable): AsyncGenerator<Buffer, void, void>;
   /** A range in one piece if it is small (at most 128 KiB), undefined otherwise. Throws as `read` does. */
-  readSmall(digest: Digest, range?: ReadRange): Buffer | undefined;
+  readSmall(digest: Digest, range?: ReadRange): Promise<Buffer | undefined>;
   batch(options?: BatchOptions): ObjectBatch;
-  /** Removes one object unless it was added or found since `olderThan` (milliseconds since 1970). Gives the bytes freed; undefined if it stays or is not there. */
-  remove(digest: Digest, olderThan: number): number | undefined;
+  /**
+   * Removes one object unless `keeps` says, by when it was last added or found, that it must stay; between that question and the removal nobody can
+   * find it. Gives the bytes freed; undefined if it stays or is not there.
+   */
+  remove(digest: Digest, keeps: Keeps): Promise<number | undefined>;
   /** Every object, in ascending order of digests. */
   list(options?: Abortable): AsyncGenerator<StoredObject, void, void>;
 }

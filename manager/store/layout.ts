@@ -1,0 +1,68 @@
+import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, objectPath } from '#core/digest.ts';
+import { GearError } from '#core/errors.ts';
+
+/**
+ * The manager's root:
+ *
+ *     objects/aa/bbbb...    an object, by its sha256; mode 0444; raw, so that NFS can export the folder
+ *     indexes/aa/bbbb...    an encoded index, by its sha256; mode 0444
+ *     images/<id>.json      the record of an image
+ *     tmp/                  what is not final yet; emptied at every start
+ *     scratch/              room for conversions; emptied at every start
+ *     catalog.sqlite        a cache of what images/ and indexes/ say
+ *     addresses.json        where the running manager listens
+ *     lock                  held by the running manager
+ */
+export class Layout {
+  readonly root: string;
+  readonly objects: string;
+  readonly indexes: string;
+  readonly images: string;
+  readonly tmp: string;
+  readonly scratch: string;
+  readonly catalog: string;
+  readonly addresses: string;
+  readonly lock: string;
+
+  constructor(root: string) {
+    this.root = root;
+    this.objects = join(root, 'objects');
+    this.indexes = join(root, 'indexes');
+    this.images = join(root, 'images');
+    this.tmp = join(root, 'tmp');
+    this.scratch = join(root, 'scratch');
+    this.catalog = join(root, 'catalog.sqlite');
+    this.addresses = join(root, 'addresses.json');
+    this.lock = join(root, 'lock');
+  }
+
+  object(digest: Digest): string {
+    return `${this.objects}/${objectPath(digest)}`;
+  }
+
+  index(digest: Digest): string {
+    return `${this.indexes}/${objectPath(digest)}`;
+  }
+
+  /** Makes the folders and empties those for temporary files. Throws failed-precondition where files could not be renamed into place. */
+  prepare(): void {
+    rmSync(this.tmp, { recursive: true, force: true });
+    rmSync(this.scratch, { recursive: true, force: true });
+    for (const folder of [this.objects, this.indexes, this.images, this.tmp, this.scratch]) {
+      mkdirSync(folder, { recursive: true });
+    }
+    for (const parent of [this.objects, this.indexes]) {
+      for (let byte = 0; byte < 256; byte++) {
+        mkdirSync(join(parent, byte.toString(16).padStart(2, '0')), { recursive: true });
+      }
+      if (statSync(parent).dev !== statSync(this.tmp).dev) {
+        throw new GearError(
+          'failed-precondition',
+          `${parent} and ${this.tmp} lie on different filesystems; mount one filesystem at ${this.root} instead`,
+        );
+      }
+    }
+  }
+}
