@@ -2,9 +2,9 @@ import koffi from 'koffi';
 
 // The tests read xattrs by their own few lines, not by the code that they judge.
 const libc = koffi.load('libc.so.6');
-const llistxattr = libc.func('ssize_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)');
+const llistxattr = libc.func('intptr_t llistxattr(const uint8_t *path, _Out_ uint8_t *list, size_t size)');
 const lgetxattr = libc.func(
-  'ssize_t lgetxattr(const uint8_t *path, const uint8_t *name, _Out_ uint8_t *value, size_t size)',
+  'intptr_t lgetxattr(const uint8_t *path, const uint8_t *name, _Out_ uint8_t *value, size_t size)',
 );
 
 // The kernel gives at most 64 KiB of names, and of a value.

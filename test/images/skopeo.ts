@@ -1,0 +1,45 @@
+import { execa } from 'execa';
+import { program } from '../support/packages.ts';
+
+const PLAIN_HTTP = ['--src-tls-verify=false', '--dest-tls-verify=false'];
+
+export interface CopyOptions {
+  /** Keep the digest or fail. */
+  readonly preserveDigests?: boolean;
+  readonly login?: { readonly user: string; readonly password: string };
+}
+
+/** Copies an image between two places in skopeo's words ("oci:FOLDER:TAG", "docker://127.0.0.1:5000/name:tag"). */
+export async function copyImage(from: string, to: string, options: CopyOptions = {}): Promise<void> {
+  const credentials = options.login && `--dest-creds=${options.login.user}:${options.login.password}`;
+  await execa(program('skopeo'), [
+    ...['--insecure-policy', 'copy', '--quiet', ...PLAIN_HTTP],
+    ...(options.preserveDigests === true ? ['--preserve-digests'] : []),
+    ...(credentials === undefined ? [] : [credentials]),
+    from,
+    to,
+  ]);
+}
+
+/** The manifest's digest ("sha256:...") of what lies at a place. */
+export async function manifestDigest(place: string): Promise<string> {
+  const { stdout } = await execa(program('skopeo'), ['manifest-digest', '/dev/stdin'], {
+    input: await rawManifest(place),
+  });
+  return stdout.trim();
+}
+
+/** The manifest's exact bytes. */
+export async function rawManifest(place: string): Promise<Buffer> {
+  const { stdout } = await execa(program('skopeo'), ['inspect', '--raw', '--tls-verify=false', place], {
+    encoding: 'buffer',
+    stripFinalNewline: false,
+  });
+  return Buffer.from(stdout);
+}
+
+/** The image's configuration as JSON says it. */
+export async function imageConfig(place: string): Promise<Record<string, unknown>> {
+  const { stdout } = await execa(program('skopeo'), ['inspect', '--config', '--raw', '--tls-verify=false', place]);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
