@@ -75,7 +75,7 @@ export function parseDescriptor(bytes: Uint8Array): Descriptor {
   if (bytes.length > MAX_DESCRIPTOR_BYTES) refuse(`${bytes.length} bytes are too many`);
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (error) {
     refuse('not JSON', error);
   }

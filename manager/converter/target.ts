@@ -47,13 +47,13 @@ export interface ImageRecord {
   readonly warnings: readonly string[];
 }
 
-/** Takes the objects of one layer. Fits core/index/layer.ts's ObjectSink. */
+/** Takes the objects of a conversion. Fits core/index/layer.ts's ObjectSink. */
 export interface TargetObjects extends AsyncDisposable {
   /** Takes exactly `size` (more than 0) bytes; gives their digest and that of each chunk (empty for a single chunk). */
   add(content: AsyncIterable<Buffer>, size: number): Promise<{ digest: Digest; chunkDigests: Buffer }>;
-  /** Makes everything added so far durable. Gives how many objects were new, and their bytes. */
-  commit(): Promise<{ newObjects: number; newBytes: number }>;
-  /** New objects and bytes so far, for progress. */
+  /** Makes everything added so far durable and visible. More may be added. */
+  commit(): Promise<void>;
+  /** Objects added so far that the target did not have, and their bytes. */
   readonly newObjects: number;
   readonly newBytes: number;
 }
@@ -73,7 +73,10 @@ export interface ConversionTarget {
   findLayer(diffId: Digest, options: { signal: AbortSignal }): Promise<LayerRecord | undefined>;
   /** The encoded index of this digest. Throws not-found. */
   readIndex(digest: Digest, options: { signal: AbortSignal }): Promise<Buffer>;
-  /** Opens a place for the objects of one layer. Disposed without commit it leaves nothing that counts. */
+  /**
+   * Opens the place for a conversion's objects; it stays open until the record is put, so that nothing is collected before it is used. Disposed without commit
+   * it leaves nothing that counts.
+   */
   openObjects(options: { signal: AbortSignal }): Promise<TargetObjects>;
   /** Stores an encoded index, whose objects must be there. */
   putIndex(bytes: Buffer, options: { signal: AbortSignal }): Promise<Digest>;

@@ -97,7 +97,7 @@ function checkLayer(layer: Descriptor, what: string): Descriptor {
 export function parseManifest(bytes: Uint8Array, name: string): ImageManifest | ManifestList {
   let json: unknown;
   try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (error) {
     throw new GearError('corrupt', `${name}: its manifest is not JSON`, { cause: error });
   }

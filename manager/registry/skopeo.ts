@@ -3,7 +3,6 @@ import { GearError, isErrno } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import type { RegistryAccess } from './access.ts';
 import { daemonHost } from './daemon-host.ts';
-import type { Platform } from './platform.ts';
 import { formatReference, type ImageReference } from './reference.ts';
 import { skopeoError } from './skopeo-error.ts';
 
@@ -39,13 +38,6 @@ function sideOptions(
     if (host !== undefined) options.push(`--${side}daemon-host=${host}`);
   }
   return options;
-}
-
-function platformOptions(platform: Platform | undefined): string[] {
-  if (platform === undefined) return [];
-  const { os, architecture, variant } = platform;
-  const chosen = [`--override-os=${os}`, `--override-arch=${architecture}`];
-  return variant === '' ? chosen : [...chosen, `--override-variant=${variant}`];
 }
 
 /** Runs skopeo and gives its standard output. Credentials never are among the arguments: skopeo finds them in its auth file. */
@@ -92,67 +84,52 @@ export async function inspectRaw(reference: ImageReference, options: SkopeoOptio
   );
 }
 
-/** The bytes of the image's config, exactly as they are there. `platform` chooses from a multi-arch list. */
-export async function inspectConfig(
-  reference: ImageReference,
-  { platform, ...options }: SkopeoOptions & { readonly platform?: Platform | undefined },
-): Promise<Buffer> {
+/** The bytes of the config of an image (not of a multi-arch list), exactly as they are there. */
+export async function inspectConfig(reference: ImageReference, options: SkopeoOptions): Promise<Buffer> {
   const name = formatReference(reference);
   const args = ['inspect', '--raw', '--config', ...sideOptions(reference, '', options.access), name];
-  return await run(name, [...platformOptions(platform), ...args], options, INSPECT_TIMEOUT);
+  return await run(name, args, options, INSPECT_TIMEOUT);
 }
 
 export interface CopyOptions extends SkopeoOptions {
-  /** Chooses from a multi-arch list. */
-  readonly platform?: Platform | undefined;
   /** A file that gets the digest ("sha256:...") of the manifest as it is at the destination. */
   readonly digestFile?: string | undefined;
 }
 
-/** Copies an image between a registry, daemon, layout or archive; without a deadline, as it may be of any size: whoever calls watches its progress. */
+/**
+ * Copies an image between a registry, daemon, layout or archive. Without a deadline, as it may be of any size: whoever calls watches
+ * its progress.
+ */
 export async function copyImage(
   source: ImageReference,
   destination: ImageReference,
   options: CopyOptions,
 ): Promise<void> {
-  await copy(
-    source,
-    formatReference(source),
-    formatReference(destination),
-    sideOptions(destination, 'dest-', options.access),
-    options,
-  );
+  const to = formatReference(destination);
+  const { access, digestFile } = options;
+  const more = sideOptions(destination, 'dest-', access);
+  if (digestFile !== undefined) more.push(`--digestfile=${digestFile}`);
+  await copy(source, to, `${formatReference(source)} to ${to}`, more, options);
 }
 
 /** Copies an image's blobs, as they are, into the folder: a file for each, named by the hexadecimal digits of its digest. */
-export async function copyToFolder(source: ImageReference, folder: string, options: CopyOptions): Promise<void> {
-  await copy(source, formatReference(source), `dir:${folder}`, [], options);
+export async function copyToFolder(source: ImageReference, folder: string, options: SkopeoOptions): Promise<void> {
+  await copy(source, `dir:${folder}`, formatReference(source), [], options);
 }
 
 async function copy(
   source: ImageReference,
-  from: string,
   to: string,
-  destinationOptions: string[],
-  options: CopyOptions,
+  what: string,
+  more: readonly string[],
+  options: SkopeoOptions,
 ): Promise<void> {
-  const { platform, digestFile } = options;
-  const what = to.startsWith('dir:') ? from : `${from} to ${to}`;
-  await run(
-    what,
-    [
-      ...platformOptions(platform),
-      'copy',
-      '--quiet',
-      '--remove-signatures',
-      '--retry-times=2',
-      ...sideOptions(source, 'src-', options.access),
-      ...destinationOptions,
-      ...(digestFile === undefined ? [] : [`--digestfile=${digestFile}`]),
-      from,
-      to,
-    ],
-    options,
-    undefined,
-  );
+  const args = [
+    'copy',
+    '--quiet',
+    '--remove-signatures',
+    '--retry-times=2',
+    ...sideOptions(source, 'src-', options.access),
+  ];
+  await run(what, [...args, ...more, formatReference(source), to], options, undefined);
 }
