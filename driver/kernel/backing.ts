@@ -1,6 +1,4 @@
-import { systemCall } from './syscall.ts';
-
-const ioctl = systemCall('ioctl', ['int', 'ulong', 'void *']);
+import { ioctl } from './ioctl.ts';
 
 /** FUSE_DEV_IOC_BACKING_OPEN and _CLOSE of linux/fuse.h: _IOW(229, 1, struct fuse_backing_map) and _IOW(229, 2, uint32_t). */
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
