@@ -1,19 +1,67 @@
 import type { Abortable } from '#core/abort.ts';
-import { GearError } from '#core/errors.ts';
+import type { ByteString } from '#core/index/tree.ts';
+import type { Logger } from '#core/log.ts';
+import type { TarLimits } from '#core/tar/limits.ts';
+import { splitPath, WHITEOUT_PREFIX, whiteoutTarget } from '#core/tar/path.ts';
+import { readTar } from '#core/tar/reader.ts';
+import { finishLayer } from './finish-layer.ts';
+import { refused } from './layer-tree.ts';
+import { LayerWriter } from './layer-writer.ts';
+import { Pacer } from './pacer.ts';
 
 export interface ApplyOptions extends Abortable {
   /**
-   * `overlay`: into the fresh folder of a layer; what is deleted becomes a character device 0:0, an opaque directory gets
+   * `overlay`: into the folder of a layer; what is deleted becomes a character device 0:0, an opaque directory gets
    * `trusted.overlay.opaque`. `plain`: onto a tree; what is deleted is removed from it.
    */
   readonly format: 'overlay' | 'plain';
+  /**
+   * For `overlay`: the tree that the layer will lie on. With it a directory that the layer only implies keeps the owner, mode, times and xattrs
+   * that it has below, a hard link may name a file that only the lower tree has (it is copied up), and an opaque root hides
+   * what lies below (the kernel does not heed the marker there). Without it the first is 0755 root:root, the second an error.
+   */
+  readonly lower?: string | undefined;
+  readonly limits?: Partial<TarLimits> | undefined;
+  /** For xattrs that cannot be set. */
+  readonly log?: Logger | undefined;
 }
 
-/** Applies an uncompressed layer tar to the folder `directory`, which exists. Gives the bytes of the regular files that it brought. */
+/**
+ * Applies an uncompressed layer tar to the folder `directory`, which exists. Gives the bytes of the regular files that it brought. Never writes
+ * outside `directory`; the order of a layer's entries does not matter but for names that come twice, where the last one stays.
+ * A failure leaves what was written so far. Throws invalid-argument for entries that are refused, corrupt and resource-exhausted as readTar does.
+ */
 export async function applyLayer(
-  _source: AsyncIterable<Uint8Array>,
-  _directory: string,
-  _options: ApplyOptions,
+  source: AsyncIterable<Uint8Array>,
+  directory: string,
+  options: ApplyOptions,
 ): Promise<{ size: number }> {
-  throw new GearError('unsupported', 'not there yet');
+  const { signal, limits } = options;
+  const pacer = new Pacer({ signal });
+  const writer = new LayerWriter(directory, { ...options, pacer });
+  let size = 0;
+  for await (const entry of readTar(source, { ...(limits === undefined ? {} : { limits }), signal })) {
+    if (pacer.due) await pacer.rest();
+    const path = splitPath(entry.path);
+    const name = path.at(-1);
+    if (path.some((component) => whiteoutOf(component, path)?.kind === 'internal')) continue;
+    if (path.slice(0, -1).some((component) => component.startsWith(WHITEOUT_PREFIX))) {
+      throw refused(path, 'it lies below a whiteout');
+    }
+    const whiteout = name === undefined ? undefined : whiteoutOf(name, path);
+    if (whiteout?.kind === 'whiteout') await writer.whiteout(path.slice(0, -1), whiteout.name);
+    else if (whiteout?.kind === 'opaque') await writer.opaque(path.slice(0, -1));
+    else await writer.add(path, entry);
+    if (entry.type === 'file') size += entry.size;
+  }
+  await finishLayer(writer);
+  return { size };
+}
+
+function whiteoutOf(name: ByteString, path: readonly ByteString[]): ReturnType<typeof whiteoutTarget> {
+  try {
+    return whiteoutTarget(name);
+  } catch (error) {
+    throw Object.assign(refused(path, 'its whiteout names nothing'), { cause: error });
+  }
 }

@@ -35,7 +35,7 @@ export interface ProtoDriver {
 
 /** The half of a driver that moves changes. */
 export interface DiffDriver {
-  /** The changes of `id` against `parent` as an uncompressed layer tar. The stream holds the layers until it ends or is destroyed. */
+  /** The changes of `id` against `parent` as an uncompressed layer tar. The layers are held from the first read until the stream ends or is destroyed. */
   diff(id: string, parent: string, options?: Abortable): Promise<Readable | AsyncIterable<Buffer>>;
   /** The changes of `id` against `parent`, sorted by path. */
   changes(id: string, parent: string, options?: Abortable): Promise<Change[]>;

@@ -1,4 +1,4 @@
-import { GearError, isGearError } from '#core/errors.ts';
+import { GearError } from '#core/errors.ts';
 
 /**
  * Errors with a meaning of their own to whoever picks a driver (Docker's ErrNotSupported, ErrPrerequisites, ErrIncompatibleFS),
@@ -53,8 +53,8 @@ export function isDriverError(error: unknown, ...reasons: DriverErrorReason[]): 
 }
 
 /** Whether to try the next driver rather than to give up (Docker's IsDriverNotSupported). */
-export function isNotSupported(error: unknown): boolean {
-  return isDriverError(error, 'not-supported', 'prerequisites', 'incompatible-filesystem') && isGearError(error);
+export function isNotSupported(error: unknown): error is DriverError {
+  return isDriverError(error, 'not-supported', 'prerequisites', 'incompatible-filesystem');
 }
 
 export function unknownLayer(id: string): DriverError {
