@@ -24,6 +24,8 @@ export interface Directory extends Metadata {
   readonly children: Map<ByteString, Inode>;
   /** In a layer: hides what the layers below have in this directory. Always false in an image's tree. */
   opaque: boolean;
+  /** In a layer: the tar named something below this directory but never the directory itself, so its metadata is only the default. */
+  implied?: true | undefined;
 }
 
 export interface RegularFile extends Metadata {

@@ -104,6 +104,8 @@ export interface Entry {
   link: number;
   /** Of a directory in a layer's index: it hides what the layers below have in it. */
   opaque: boolean;
+  /** Of a directory in a layer's index: the tar names what is in it but never the directory itself. */
+  implied: boolean;
 }
 
 export interface Xattr {
@@ -209,6 +211,7 @@ function createBaseEntry(): Entry {
     xattrs: [],
     link: 0,
     opaque: false,
+    implied: false,
   };
 }
 
@@ -270,6 +273,9 @@ export const Entry: MessageFns<Entry> = {
     }
     if (message.opaque !== false) {
       writer.uint32(136).bool(message.opaque);
+    }
+    if (message.implied !== false) {
+      writer.uint32(144).bool(message.implied);
     }
     return writer;
   },
@@ -421,6 +427,14 @@ export const Entry: MessageFns<Entry> = {
             }
 
             message.opaque = reader.bool();
+            continue;
+          }
+          case 18: {
+            if (tag !== 144) {
+              break;
+            }
+
+            message.implied = reader.bool();
             continue;
           }
         }
