@@ -61,10 +61,13 @@ export function totalsOf(report: VitestReport): Totals {
   const totals: Totals = { passed: 0, failed: 0, skipped: [] };
   for (const file of report.testResults) {
     let failed = 0;
-    for (const { status, fullName } of file.assertionResults) {
+    for (const { status, fullName, meta } of file.assertionResults) {
       if (status === 'passed') totals.passed += 1;
       else if (status === 'failed') failed += 1;
-      else totals.skipped.push(`${file.name.slice(projectRoot.length + 1)}: ${fullName}`);
+      else
+        totals.skipped.push(
+          `${file.name.slice(projectRoot.length + 1)}: ${fullName}: ${meta?.skipReason ?? 'no reason given'}`,
+        );
     }
     if (failed === 0 && file.status === 'failed') failed = 1;
     totals.failed += failed;

@@ -3,7 +3,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { endProcesses, findProcesses, temporaryFolder } from './cleanup.ts';
+import { endProcesses, findProcesses, mountsBelow, temporaryFolder } from './cleanup.ts';
 import type { Outcome } from './docker.ts';
 import { RunningProcess } from './process.ts';
 
@@ -38,6 +38,8 @@ export interface Service extends AsyncDisposable {
 }
 
 export interface ManagerOptions {
+  /** "host:port" of registries without TLS. */
+  readonly insecureRegistries?: readonly string[];
   /** Further arguments of `gear manager`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -63,12 +65,13 @@ export async function startManager(options: ManagerOptions = {}): Promise<TestMa
   const folder = stack.use(await temporaryFolder());
   const root = join(folder.path, 'manager');
   const file = join(root, 'addresses.json');
+  const insecure = (options.insecureRegistries ?? []).flatMap((host) => ['--insecure-registry', host]);
   const launch = async (ports: readonly string[]) => {
     await rm(file, { force: true });
     const running = await RunningProcess.start({
       name: 'manager',
       command: launcher,
-      args: ['manager', '--root', root, ...ports, ...(options.args ?? [])],
+      args: ['manager', '--root', root, ...ports, ...insecure, ...(options.args ?? [])],
       ...(options.env === undefined ? {} : { env: options.env }),
     });
     try {
@@ -79,7 +82,14 @@ export async function startManager(options: ManagerOptions = {}): Promise<TestMa
       throw error;
     }
   };
-  const first = await launch(['--listen', '127.0.0.1:0', '--monitor-listen', '127.0.0.1:0', '--http', '127.0.0.1:0']);
+  const first = await launch([
+    '--listen',
+    '127.0.0.1:0',
+    '--monitor-listen',
+    '127.0.0.1:0',
+    '--http-listen',
+    '127.0.0.1:0',
+  ]);
   let running = first.running;
   const { addresses } = first;
   stack.defer(() => running[Symbol.asyncDispose]());
@@ -97,7 +107,7 @@ export async function startManager(options: ManagerOptions = {}): Promise<TestMa
     stop: () => running.stop(),
     kill: () => running.kill(),
     start: async () => {
-      ({ running } = await launch(['--listen', grpc, '--monitor-listen', monitor, '--http', http]));
+      ({ running } = await launch(['--listen', grpc, '--monitor-listen', monitor, '--http-listen', http]));
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -161,6 +171,7 @@ export async function startDriver(options: DriverOptions = {}): Promise<TestDriv
     }
   };
   let running = await launch();
+  stack.defer(() => shutDownNode(root));
   stack.defer(() => running[Symbol.asyncDispose]());
   const owned = stack.move();
   return {
@@ -178,6 +189,17 @@ export async function startDriver(options: DriverOptions = {}): Promise<TestDriv
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+// What an operator does to take Gear off a node; it must leave nothing mounted.
+async function shutDownNode(root: string): Promise<void> {
+  const { exitCode, stderr } = await gear(['driver', '--root', root, '--shutdown']);
+  const left = mountsBelow(root);
+  if (exitCode !== 0 || left.length > 0) {
+    throw new Error(
+      `gear driver --shutdown: exit code ${exitCode}, mounted: ${left.join(', ') || 'nothing'}\n${stderr}`,
+    );
+  }
 }
 
 async function readJson<T>(path: string): Promise<T | undefined> {
