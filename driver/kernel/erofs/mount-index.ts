@@ -6,7 +6,7 @@ import { mount } from '../mount.ts';
 export type ErofsMethod = 'file' | 'loop';
 
 /** Mounts an EROFS image read-only at `target` (an existing folder). Without `method` the file itself is tried first. Throws as fs does. */
-export async function mountErofs(
+export async function mountIndexImage(
   image: string,
   target: string,
   { method }: { method?: ErofsMethod | undefined } = {},

@@ -9,10 +9,10 @@ import {
   sortedNames,
   type Tree,
 } from '#core/index/tree.ts';
-import { checkName, checkPlace } from './index-checks.ts';
-import { imageXattrs, overlayXattrs, Warnings } from './index-xattrs.ts';
-import { mknod, setTimes } from './inode.ts';
-import { lsetxattr } from './xattr.ts';
+import { checkName, checkPlace } from '../index-checks.ts';
+import { imageXattrs, overlayXattrs, Warnings } from '../index-xattrs.ts';
+import { mknod, setTimes } from '../inode.ts';
+import { lsetxattr } from '../xattr.ts';
 
 // How many inodes are made before other work of the process gets its turn.
 const TURN = 64;
@@ -62,7 +62,7 @@ function setMetadata(inode: RealInode, name: ByteString, path: Buffer, warnings:
  * directories by digest. `path` must not exist; what was made before an error stays there, so work in a scratch folder. Throws corrupt where
  * the tree has what no filesystem can hold, and as fs does. `warnings` say what was left out.
  */
-export async function writePlainIndex(
+export async function writeIndexFolder(
   tree: Tree,
   path: string,
   { signal }: Abortable = {},
