@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { expect, it } from 'vitest';
-import { temporaryFolder } from '../support/cleanup.ts';
-import { startDriver } from '../support/gear.ts';
+import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { startDriver } from '../../deploy/sandbox/gear.ts';
 import { skip } from '../support/skip.ts';
 import { builtSuite, resultsOf } from './suite.ts';
 

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { execa } from 'execa';
+import { projectRoot } from '../../deploy/sandbox/gear.ts';
 import { cacheFolder } from '../images/cache.ts';
-import { projectRoot } from '../support/gear.ts';
 
 /** The third-party suites and the script that builds them; they lie beside the project, not in it. */
 const SUITES = join(projectRoot, '..', 'shared', 'conformance');

@@ -1,8 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { temporaryFolder } from '../support/cleanup.ts';
-import { projectRoot } from '../support/gear.ts';
+import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { projectRoot } from '../../deploy/sandbox/gear.ts';
 
 async function filesOf(folder: string): Promise<Map<string, string>> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { findProcesses, mountPoints, RUN_VARIABLE } from '../support/cleanup.ts';
+import { findProcesses, mountPoints, RUN_VARIABLE } from '../../deploy/sandbox/cleanup.ts';
 
 /** Folders in which tests, or what they start, make names; and which names. */
 const WATCHED: readonly (readonly [folder: string, names: RegExp])[] = [

@@ -1,4 +1,4 @@
-import { endProcesses, RUN_VARIABLE } from '../support/cleanup.ts';
+import { endProcesses, RUN_VARIABLE } from '../../deploy/sandbox/cleanup.ts';
 import { leftovers, machineState, processesOf } from './leftovers.ts';
 import { STEPS, type Totals } from './steps.ts';
 

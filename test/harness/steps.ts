@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { temporaryFolder } from '../support/cleanup.ts';
-import { projectRoot } from '../support/gear.ts';
+import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { projectRoot } from '../../deploy/sandbox/gear.ts';
 import { staleGeneratedFiles } from './generated.ts';
 
 /** What a step counted. */

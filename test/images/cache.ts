@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { unmountBelow } from '../support/cleanup.ts';
+import { unmountBelow } from '../../deploy/sandbox/cleanup.ts';
 
 /** Where made images and built suites are kept between runs. May be deleted at any time. */
 export const cacheFolder: string = process.env['GEAR_TEST_CACHE'] ?? '/var/cache/gear-test';

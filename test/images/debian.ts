@@ -1,9 +1,9 @@
 import { lstat, mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { execa } from 'execa';
-import { program } from '../support/packages.ts';
+import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
+import { program } from '../../deploy/sandbox/packages.ts';
 import { cached } from './cache.ts';
-import { writeOciLayout } from './oci-layout.ts';
 
 const MIRROR = process.env['GEAR_TEST_DEBIAN'] ?? 'http://deb.debian.org/debian';
 const ENV = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'];

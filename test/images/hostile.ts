@@ -1,4 +1,4 @@
-import type { ImageDescription, ImageLayer } from './oci-layout.ts';
+import type { ImageDescription, ImageLayer } from '../../deploy/sandbox/oci-layout.ts';
 import { CHUNK } from './quick.ts';
 import {
   archive,

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { temporaryFolder } from '../support/cleanup.ts';
-import { program } from '../support/packages.ts';
-import { type ImageDescription, type WrittenImage, writeOciLayout } from './oci-layout.ts';
-import { copyImage } from './skopeo.ts';
+import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { type ImageDescription, type WrittenImage, writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
+import { program } from '../../deploy/sandbox/packages.ts';
+import { copyImage } from '../../deploy/sandbox/skopeo.ts';
 import { archive, directory, file, hardLink, noise, symlink } from './tar-bytes.ts';
 
 /** Bytes in a chunk, as Gear's default is. */

@@ -3,10 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { describe, expect, it } from 'vitest';
-import { findProcesses, mountsBelow, temporaryFolder } from '../support/cleanup.ts';
-import { startDockerd } from '../support/dockerd.ts';
-import { RunningProcess } from '../support/process.ts';
-import { startRegistry } from '../support/registry.ts';
+import { findProcesses, mountsBelow, temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { startDockerd } from '../../deploy/sandbox/dockerd.ts';
+import { RunningProcess } from '../../deploy/sandbox/process.ts';
+import { startRegistry } from '../../deploy/sandbox/registry.ts';
 
 describe('the tests own support', () => {
   it('deletes a temporary folder with what is mounted in it', async () => {

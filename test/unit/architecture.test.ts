@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { projectRoot } from '../support/gear.ts';
+import { projectRoot } from '../../deploy/sandbox/gear.ts';
 
 const OURS = ['core', 'proto', 'driver', 'manager', 'deploy', 'test'];
 const SKIPPED = new Set(['node_modules', '.git', '.node', 'gen', 'golden']);

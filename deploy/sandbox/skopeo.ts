@@ -1,5 +1,5 @@
 import { execa } from 'execa';
-import { program } from '../support/packages.ts';
+import { program } from './packages.ts';
 
 const PLAIN_HTTP = ['--src-tls-verify=false', '--dest-tls-verify=false'];
 
