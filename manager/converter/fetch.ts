@@ -146,7 +146,7 @@ export async function fetchWhole(reference: ImageReference, options: FetchOption
   const manifest = parseManifest(await readFile(join(options.folder, 'manifest.json')), name);
   if (manifest.kind === 'list') throw new GearError('unsupported', `${name}: a multi-arch list is not expected here`);
   return {
-    image: { name, reference, manifest },
+    image: { name, reference, manifest, chosen: false },
     config: async () => await readFile(await copy.file(manifest.config.digest)),
     blob: async (digest) => await copy.file(digest),
     [Symbol.asyncDispose]: async () => {},

@@ -14,6 +14,8 @@ export interface ResolvedImage {
   /** Names exactly this image, where its place can name images by digest. */
   readonly reference: ImageReference;
   readonly manifest: ImageManifest;
+  /** It was chosen from a multi-arch list, by its platform there. */
+  readonly chosen: boolean;
 }
 
 /** Where an OCI layout keeps a blob (OCI image layout specification). */
@@ -65,7 +67,7 @@ export async function resolveImage(
   const name = formatReference(reference);
   const manifest = parseManifest(await inspectRaw(reference, options), name);
   const pin = (digest: Digest) => (reference.transport === 'docker' ? { ...reference, digest } : reference);
-  if (manifest.kind === 'image') return { name, reference: pin(manifest.digest), manifest };
+  if (manifest.kind === 'image') return { name, reference: pin(manifest.digest), manifest, chosen: false };
   const entry = choose(manifest, platform ?? hostPlatform(), name);
   const bytes = await readChosen(reference, entry, name, options);
   if (digestOf(bytes) !== entry.digest) {
@@ -76,5 +78,5 @@ export async function resolveImage(
   }
   const chosen = parseManifest(bytes, name);
   if (chosen.kind === 'list') throw new GearError('unsupported', `${name}: a list within a list is not supported`);
-  return { name, reference: pin(chosen.digest), manifest: chosen };
+  return { name, reference: pin(chosen.digest), manifest: chosen, chosen: true };
 }

@@ -13,6 +13,8 @@ export interface LayerRecord {
   readonly indexDigest: Digest;
   readonly blobSize: number;
   readonly tarSize: number;
+  /** It has hard links to names of the layers below: its index holds only above these very layers. */
+  readonly linkedBelow: boolean;
 }
 
 /** What is kept of one image that was converted. Sizes in bytes. See `Image` in images.proto for the same thing on the wire. */

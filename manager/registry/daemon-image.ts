@@ -22,7 +22,7 @@ function addressOf(host: string | undefined): { socketPath: string } | { host: s
  */
 export async function daemonImageId(
   reference: DaemonReference,
-  { access, signal }: { access: RegistryAccess | undefined; signal: AbortSignal },
+  { access, signal }: { access?: RegistryAccess | undefined; signal: AbortSignal },
 ): Promise<Digest | undefined> {
   if (reference.id !== undefined) return reference.id;
   const host = daemonHost(access);

@@ -41,6 +41,8 @@ export interface Layer {
   indexDigest: string;
   blobSize: bigint;
   tarSize: bigint;
+  /** It has hard links to names of the layers below: its index holds only above these very layers. */
+  linkedBelow: boolean;
 }
 
 export interface Image {
@@ -243,7 +245,7 @@ export const Platform: MessageFns<Platform> = {
 };
 
 function createBaseLayer(): Layer {
-  return { blobDigest: "", diffId: "", indexDigest: "", blobSize: 0n, tarSize: 0n };
+  return { blobDigest: "", diffId: "", indexDigest: "", blobSize: 0n, tarSize: 0n, linkedBelow: false };
 }
 
 export const Layer: MessageFns<Layer> = {
@@ -268,6 +270,9 @@ export const Layer: MessageFns<Layer> = {
         throw new globalThis.Error("value provided for field message.tarSize of type uint64 too large");
       }
       writer.uint32(40).uint64(message.tarSize);
+    }
+    if (message.linkedBelow !== false) {
+      writer.uint32(48).bool(message.linkedBelow);
     }
     return writer;
   },
@@ -323,6 +328,14 @@ export const Layer: MessageFns<Layer> = {
             }
 
             message.tarSize = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.linkedBelow = reader.bool();
             continue;
           }
         }
