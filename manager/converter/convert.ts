@@ -20,8 +20,8 @@ import { openScratch } from './scratch.ts';
 import { Slots } from './slots.ts';
 import type { ImageRecord } from './target.ts';
 
-/** Conversions of one process that work at the same time; each needs a core and some memory. */
-const slots = new Slots(2);
+/** Conversions of one process that work at the same time, unless the caller says otherwise; each needs a core and some memory. */
+const usualSlots = new Slots(2);
 
 /**
  * Converts an image: its layers become indexes and objects in the target, and a Gear image is written to the destination. Where the target has the source's
@@ -50,7 +50,7 @@ export async function convertImage(request: ConversionRequest, options: Conversi
 
 async function convertOrRenew(job: Job): Promise<ConversionResult> {
   const { request, options, source, scratch, skopeo, progress } = job;
-  const { target, signal } = options;
+  const { target, signal, slots = usualSlots } = options;
   const known = async (record: ImageRecord | undefined, chosen: boolean) => {
     if (record === undefined || request.force === true) return undefined;
     checkPlatform(job, record.platform, chosen);

@@ -1,5 +1,6 @@
 import type { Logger } from '#core/log.ts';
 import type { RegistryAccess } from '../registry/access.ts';
+import type { Slots } from './slots.ts';
 import type { ConversionTarget, ImageRecord, Platform } from './target.ts';
 
 export type ConvertPhase = 'resolve' | 'fetch' | 'layers' | 'index' | 'push' | 'done';
@@ -39,6 +40,8 @@ export interface ConversionOptions {
   readonly scratch: string;
   /** How to reach registries and daemons. */
   readonly access?: RegistryAccess | undefined;
+  /** How many conversions work at the same time; undefined: two in this process. One that finds nothing to do does not wait. */
+  readonly slots?: Slots | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
   /** Called at every step, often; the receiver limits its rate. */
