@@ -5,6 +5,7 @@ export interface RunOptions {
   readonly input?: string | Uint8Array;
   /** Milliseconds. Default 120,000. */
   readonly timeout?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a command gave. */
@@ -47,13 +48,15 @@ export class DockerClient {
   }
 
   /** Runs `docker ARGS` and gives what came out, whatever the exit code. */
-  async attempt(args: readonly string[], { input, timeout = 120_000 }: RunOptions = {}): Promise<Outcome> {
+  async attempt(args: readonly string[], { input, timeout = 120_000, signal }: RunOptions = {}): Promise<Outcome> {
     const result = await execa(program('docker'), args, {
       env: this.#environment,
       reject: false,
       timeout,
+      ...cancelledBy(signal),
       ...(input === undefined ? { stdin: 'ignore' as const } : { input }),
     });
+    signal?.throwIfAborted();
     if (result.timedOut) throw new Error(`docker ${args.join(' ')}: not within ${timeout} ms\n${result.stderr}`);
     return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
   }
@@ -63,6 +66,28 @@ export class DockerClient {
     const { exitCode, stdout, stderr } = await this.attempt(args, options);
     if (exitCode !== 0) throw new Error(`docker ${args.join(' ')}: exit code ${exitCode}\n${stderr}\n${stdout}`);
     return stdout;
+  }
+
+  /** Runs `docker ARGS`; gives the milliseconds from its start to the first line of output, and all of the output. Throws when it fails. */
+  async firstLine(
+    args: readonly string[],
+    { timeout = 600_000, signal }: RunOptions = {},
+  ): Promise<{ milliseconds: number; output: string }> {
+    const started = performance.now();
+    const running = execa(program('docker'), args, {
+      env: this.#environment,
+      stdin: 'ignore',
+      timeout,
+      ...cancelledBy(signal),
+    });
+    let first: number | undefined;
+    for (const stream of [running.stdout, running.stderr]) {
+      stream.on('data', (text: Buffer) => {
+        if (text.includes('\n')) first ??= performance.now();
+      });
+    }
+    const { stdout, stderr } = await running;
+    return { milliseconds: (first ?? performance.now()) - started, output: stdout === '' ? stderr : stdout };
   }
 
   /** Runs `docker ARGS` and gives standard output as bytes. */
@@ -99,4 +124,9 @@ export class DockerClient {
     const ids = (await this.run(['ps', '--all', '--quiet', '--no-trunc'])).split('\n').filter((id) => id !== '');
     if (ids.length > 0) await this.run(['rm', '--force', '--volumes', ...ids]);
   }
+}
+
+/** execa's options for a signal that may be missing. */
+export function cancelledBy(signal: AbortSignal | undefined): { cancelSignal?: AbortSignal } {
+  return signal === undefined ? {} : { cancelSignal: signal };
 }

@@ -4,25 +4,34 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
 import { endProcesses, findProcesses, mountsBelow, temporaryFolder } from './cleanup.ts';
-import type { Outcome } from './docker.ts';
+import { cancelledBy, type Outcome } from './docker.ts';
 import { RunningProcess } from './process.ts';
 
 /** The project's root and its launcher. */
 export const projectRoot: string = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const launcher: string = join(projectRoot, 'gear');
 
+export interface GearOptions {
+  /** Milliseconds. Default 120,000. */
+  readonly timeout?: number;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Runs `./gear ARGS`; gives what came out, whatever the exit code. */
 export async function gear(
   args: readonly string[],
-  { timeout = 120_000, env = {} }: { timeout?: number; env?: NodeJS.ProcessEnv } = {},
+  { timeout = 120_000, env = {}, signal }: GearOptions = {},
 ): Promise<Outcome> {
-  const result = await execa(launcher, args, { reject: false, timeout, env, stdin: 'ignore' });
+  const options = { reject: false, timeout, env, stdin: 'ignore', ...cancelledBy(signal) } as const;
+  const result = await execa(launcher, args, options);
+  signal?.throwIfAborted();
   if (result.timedOut) throw new Error(`gear ${args.join(' ')}: not within ${timeout} ms\n${result.stderr}`);
   return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
 }
 
 /** Runs `./gear ARGS --json` and gives the value; throws when the command fails. */
-export async function gearJson<T>(args: readonly string[], options?: { env?: NodeJS.ProcessEnv }): Promise<T> {
+export async function gearJson<T>(args: readonly string[], options?: GearOptions): Promise<T> {
   const { exitCode, stdout, stderr } = await gear([...args, '--json'], options);
   if (exitCode !== 0) throw new Error(`gear ${args.join(' ')}: exit code ${exitCode}\n${stderr}`);
   return JSON.parse(stdout) as T;

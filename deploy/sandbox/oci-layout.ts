@@ -12,6 +12,8 @@ export type Compression = 'gzip' | 'zstd' | 'none';
 export interface ImageLayer {
   readonly tar: Buffer | { readonly path: string };
   readonly compression?: Compression;
+  /** Of gzip, 1 to 9. Default 6. */
+  readonly level?: number;
 }
 
 export interface ImageDescription {
@@ -40,8 +42,8 @@ const MEDIA_TYPE: Readonly<Record<Compression, string>> = {
 
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
-function compressor(compression: Compression): Transform[] {
-  if (compression === 'gzip') return [createGzip({ level: 6 })];
+function compressor(compression: Compression, level: number): Transform[] {
+  if (compression === 'gzip') return [createGzip({ level })];
   if (compression === 'zstd') return [createZstdCompress({ params: { [constants.ZSTD_c_compressionLevel]: 3 } })];
   return [];
 }
@@ -67,11 +69,17 @@ export async function writeOciLayout(folder: string, image: ImageDescription, ta
     return { digest: `sha256:${hex}`, size: Buffer.byteLength(bytes) };
   };
   const layers: { digest: string; diffId: string; size: number; mediaType: string }[] = [];
-  for (const { tar, compression = 'gzip' } of image.layers) {
+  for (const { tar, compression = 'gzip', level = 6 } of image.layers) {
     const source = Buffer.isBuffer(tar) ? Readable.from([tar]) : createReadStream(tar.path);
     const temporary = join(blobs, `.layer-${layers.length}`);
     const [plain, packed] = [meter(), meter()];
-    await pipeline([source, plain.stream, ...compressor(compression), packed.stream, createWriteStream(temporary)]);
+    await pipeline([
+      source,
+      plain.stream,
+      ...compressor(compression, level),
+      packed.stream,
+      createWriteStream(temporary),
+    ]);
     const digest = packed.digest();
     const { size } = await stat(temporary);
     await rename(temporary, join(blobs, digest.slice(7)));

@@ -47,6 +47,8 @@ export class RunningProcess implements AsyncDisposable {
   static async start(options: ProcessOptions): Promise<RunningProcess> {
     const child = spawn(options.command, options.args ?? [], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A group of its own: Ctrl-C on a terminal is for us, and we end our children in the right order.
+      detached: true,
       env: { ...process.env, [RUN_VARIABLE]: runName, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });

@@ -1,24 +1,28 @@
 import { execa } from 'execa';
+import { cancelledBy } from './docker.ts';
 import { program } from './packages.ts';
-
-const PLAIN_HTTP = ['--src-tls-verify=false', '--dest-tls-verify=false'];
 
 export interface CopyOptions {
   /** Keep the digest or fail. */
   readonly preserveDigests?: boolean;
   readonly login?: { readonly user: string; readonly password: string };
+  /** The source is a registry with TLS. Default: registries speak http. */
+  readonly verifySource?: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Copies an image between two places in skopeo's words ("oci:FOLDER:TAG", "docker://127.0.0.1:5000/name:tag"). */
 export async function copyImage(from: string, to: string, options: CopyOptions = {}): Promise<void> {
   const credentials = options.login && `--dest-creds=${options.login.user}:${options.login.password}`;
-  await execa(program('skopeo'), [
-    ...['--insecure-policy', 'copy', '--quiet', ...PLAIN_HTTP],
+  const args = [
+    ...['--insecure-policy', 'copy', '--quiet', '--dest-tls-verify=false'],
+    `--src-tls-verify=${options.verifySource === true}`,
     ...(options.preserveDigests === true ? ['--preserve-digests'] : []),
     ...(credentials === undefined ? [] : [credentials]),
     from,
     to,
-  ]);
+  ];
+  await execa(program('skopeo'), args, cancelledBy(options.signal));
 }
 
 /** The manifest's digest ("sha256:...") of what lies at a place. */
