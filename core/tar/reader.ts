@@ -36,6 +36,8 @@ interface Extensions {
   longName?: ByteString;
   longLink?: ByteString;
   count: number;
+  /** Whether one of them needs an entry to follow; a global header does not. */
+  ofEntry: boolean;
 }
 
 /**
@@ -75,11 +77,11 @@ class Parser {
   async next(): Promise<TarEntry | undefined> {
     await this.#content?.finish();
     this.#content = undefined;
-    const extensions: Extensions = { pax: {}, count: 0 };
+    const extensions: Extensions = { pax: {}, count: 0, ofEntry: false };
     for (;;) {
       const block = await this.#headerBlock();
       if (block === undefined) {
-        if (extensions.count === 0) return undefined;
+        if (!extensions.ofEntry) return undefined;
         throw this.#corrupt('the tar ends after an extension header');
       }
       const header = this.#parse(block);
@@ -118,6 +120,7 @@ class Parser {
     const { type } = header;
     if (type !== 'x' && type !== 'g' && type !== 'L' && type !== 'K') return false;
     extensions.count++;
+    extensions.ofEntry ||= type !== 'g';
     if (extensions.count > this.#limits.extensions) {
       throw overLimit('extensions', this.#limits.extensions, `more extension headers than that follow ${this.#last}`);
     }
