@@ -5,9 +5,10 @@ import type { ByteString, Directory, Inode, Tree } from '#core/index/tree.ts';
 import { checkName, checkPlace } from '../index-checks.ts';
 import { imageXattrs, overlayXattrs, Warnings } from '../index-xattrs.ts';
 import { deviceNumber } from '../inode.ts';
-import { XATTR_PREFIXES } from './format.ts';
+import { MAX_XATTR_BODY, XATTR_PREFIXES } from './format.ts';
 import type { ErofsContent, ErofsInode, ErofsXattr } from './inode.ts';
 import { writeErofs } from './writer.ts';
+import { xattrBodySize } from './xattrs.ts';
 
 const TYPE_BITS = {
   fifo: 0o010000,
@@ -78,13 +79,24 @@ function contentOf(inode: Inode): ErofsContent {
   }
 }
 
+function checkXattrs(inode: ErofsInode, path: ByteString): void {
+  const size = xattrBodySize(inode.xattrs());
+  if (size > MAX_XATTR_BODY)
+    throw new GearError(
+      'resource-exhausted',
+      `${JSON.stringify(path)} has xattrs of ${size} bytes; an EROFS image holds ${MAX_XATTR_BODY} of one file`,
+    );
+}
+
 /** The inodes of a tree: each once, the root first, those of one directory side by side, so that a walk reads in order. */
 function listInodes(tree: Tree, warnings: Warnings): ErofsInode[] {
   const list: IndexInode[] = [];
   const numbers = new Map<Inode, number>();
   const add = (inode: Inode, path: ByteString): number => {
     const own = inode.type === 'whiteout' ? [] : imageXattrs(inode, path, warnings);
-    const number = list.push(new IndexInode(inode, contentOf(inode), own)) - 1;
+    const listed = new IndexInode(inode, contentOf(inode), own);
+    if (own.length > 0) checkXattrs(listed, path);
+    const number = list.push(listed) - 1;
     numbers.set(inode, number);
     return number;
   };

@@ -19,6 +19,11 @@ export interface Output {
   drain(): Promise<void>;
 }
 
+/** The next multiple of `alignment`. */
+export function roundUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}
+
 /** Counts only. */
 export class MeasuringOutput implements Output {
   position = 0;

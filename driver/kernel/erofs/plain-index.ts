@@ -49,12 +49,13 @@ function create(inode: Inode, path: Buffer): void {
   }
 }
 
-// In this order: chown clears setuid and capabilities, a mode without write permission forbids nothing to root.
+// In this order: chown clears setuid and capabilities; every change but the last would change the time.
 function setMetadata(inode: RealInode, name: ByteString, path: Buffer, warnings: Warnings): void {
   lchownSync(path, inode.uid, inode.gid);
   for (const [key, value] of overlayXattrs(inode)) lsetxattr(path, key, Buffer.from(value, 'latin1'));
   for (const [key, value] of imageXattrs(inode, name, warnings)) lsetxattr(path, key, value);
   if (inode.type !== 'symlink') chmodSync(path, inode.mode);
+  setTimes(path, inode.mtimeSeconds, inode.mtimeNanoseconds);
 }
 
 /**
@@ -69,7 +70,7 @@ export async function writeIndexFolder(
 ): Promise<{ inodes: number; warnings: string[] }> {
   const warnings = new Warnings();
   const made = new Map<Inode, Buffer>();
-  const finished: { directory: Directory; path: Buffer }[] = [];
+  const directories: { directory: Directory; name: ByteString }[] = [];
   const place = (name: ByteString) => Buffer.concat([Buffer.from(`${path}/`), Buffer.from(name, 'latin1')]);
   const add = (inode: Inode, name: ByteString, where: Buffer) => {
     checkPlace(tree, inode, name, made.has(inode));
@@ -77,14 +78,12 @@ export async function writeIndexFolder(
     if (first !== undefined) return linkSync(first, where);
     create(inode, where);
     made.set(inode, where);
-    if (inode.type !== 'whiteout') setMetadata(inode, name, where, warnings);
-    if (inode.type !== 'whiteout' && inode.type !== 'directory')
-      setTimes(where, inode.mtimeSeconds, inode.mtimeNanoseconds);
+    if (inode.type !== 'whiteout' && inode.type !== 'directory') setMetadata(inode, name, where, warnings);
   };
   add(tree.root, '', Buffer.from(path));
   const stack: { directory: Directory; name: ByteString }[] = [{ directory: tree.root, name: '' }];
   for (let top = stack.pop(), count = 0; top !== undefined; top = stack.pop()) {
-    finished.push({ directory: top.directory, path: place(top.name) });
+    directories.push(top);
     for (const name of sortedNames(top.directory)) {
       checkName(top.name, name);
       const child = top.directory.children.get(name) as Inode;
@@ -96,8 +95,7 @@ export async function writeIndexFolder(
       }
     }
   }
-  // Each name that was made changed its directory's time.
-  for (const { directory, path: where } of finished)
-    setTimes(where, directory.mtimeSeconds, directory.mtimeNanoseconds);
+  // Last: what is made in a directory inherits its default ACL and changes its time.
+  for (const { directory, name } of directories) setMetadata(directory, name, place(name), warnings);
   return { inodes: made.size, warnings: warnings.list() };
 }

@@ -5,38 +5,12 @@ import { GearError } from '#core/errors.ts';
 import { crc32c } from './crc32c.ts';
 import { type DirectoryLayout, layoutDirectory } from './directory.ts';
 import * as f from './format.ts';
-import type { ErofsDirectory, ErofsInode, ErofsXattr } from './inode.ts';
-import { MeasuringOutput, type Output, WritingOutput } from './output.ts';
+import type { ErofsDirectory, ErofsInode } from './inode.ts';
+import { MeasuringOutput, type Output, roundUp, WritingOutput } from './output.ts';
+import { emitXattrs, xattrBodySize } from './xattrs.ts';
 
 // How many inodes are emitted before other work of the process gets its turn.
 const TURN = 2048;
-
-function roundUp(value: number, alignment: number): number {
-  return Math.ceil(value / alignment) * alignment;
-}
-
-function xattrBodySize(xattrs: readonly ErofsXattr[]): number {
-  if (xattrs.length === 0) return 0;
-  let size = f.XATTR_HEADER_SIZE;
-  for (const { name, value } of xattrs)
-    size += roundUp(f.XATTR_ENTRY_SIZE + name.length + value.length, f.XATTR_ALIGNMENT);
-  return size;
-}
-
-function emitXattrs(out: Output, xattrs: readonly ErofsXattr[]): void {
-  if (xattrs.length === 0) return;
-  out.zeros(f.XATTR_HEADER_SIZE);
-  for (const { index, name, value } of xattrs) {
-    out.u8(name.length);
-    out.u8(index);
-    out.u16(value.length);
-    out.text(name);
-    if (typeof value === 'string') out.text(value);
-    else out.bytes(value);
-    const size = f.XATTR_ENTRY_SIZE + name.length + value.length;
-    out.zeros(roundUp(size, f.XATTR_ALIGNMENT) - size);
-  }
-}
 
 /** log2 of the chunk that holds `size` bytes in one, or of the largest there is. */
 function chunkBits(size: number): number {
@@ -128,7 +102,6 @@ class Emitter {
     const { content } = inode;
     const xattrs = inode.xattrs();
     const body = xattrBodySize(xattrs);
-    if (body > f.MAX_XATTR_BODY) throw new GearError('resource-exhausted', `xattrs of ${body} bytes on one file`);
     const head = f.INODE_SIZE + body;
     let layout: number = f.DATA_LAYOUT.plain;
     let size = 0;
