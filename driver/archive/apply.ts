@@ -16,9 +16,9 @@ export interface ApplyOptions extends Abortable {
    */
   readonly format: 'overlay' | 'plain';
   /**
-   * For `overlay`: the tree that the layer will lie on. With it a directory that the layer only implies keeps the owner, mode, times and xattrs
-   * that it has below, a hard link may name a file that only the lower tree has (it is copied up), and an opaque root hides
-   * what lies below (the kernel does not heed the marker there). Without it the first is 0755 root:root, the second an error.
+   * For `overlay`: the tree that the layer will lie on. With it a root that the layer does not describe keeps the metadata that it has below, a
+   * hard link may name a file that only the lower tree has (it is copied up), and an opaque root hides what lies below (the kernel does not
+   * heed the marker there). Without it the two latter are errors.
    */
   readonly lower?: string | undefined;
   readonly limits?: Partial<TarLimits> | undefined;
@@ -28,8 +28,11 @@ export interface ApplyOptions extends Abortable {
 
 /**
  * Applies an uncompressed layer tar to the folder `directory`, which exists. Gives the bytes of the regular files that it brought. Never writes
- * outside `directory`; the order of a layer's entries does not matter but for names that come twice, where the last one stays.
- * A failure leaves what was written so far. Throws invalid-argument for entries that are refused, corrupt and resource-exhausted as readTar does.
+ * outside `directory`, never through a symlink. The result is what Docker 20.10 makes (moby pkg/archive, Unpack and UnpackLayer), parents that the
+ * tar only implies included (0755 root:root, time 0 instead of now), but the order of a layer's entries matters only for names that come twice,
+ * where the last one stays. Directories that were there and are not in the tar keep their times.
+ *
+ * A failure leaves what was written so far. Throws invalid-argument for entries that are refused, and what readTar throws.
  */
 export async function applyLayer(
   source: AsyncIterable<Uint8Array>,
@@ -44,11 +47,8 @@ export async function applyLayer(
     if (pacer.due) await pacer.rest();
     const path = splitPath(entry.path);
     const name = path.at(-1);
-    if (path.some((component) => whiteoutOf(component, path)?.kind === 'internal')) continue;
-    if (path.slice(0, -1).some((component) => component.startsWith(WHITEOUT_PREFIX))) {
-      throw refused(path, 'it lies below a whiteout');
-    }
-    const whiteout = name === undefined ? undefined : whiteoutOf(name, path);
+    if (path.slice(0, -1).some(isDeletionMarker)) throw refused(path, 'it lies below a whiteout');
+    const whiteout = name === undefined ? undefined : whiteoutTarget(name);
     if (whiteout?.kind === 'whiteout') await writer.whiteout(path.slice(0, -1), whiteout.name);
     else if (whiteout?.kind === 'opaque') await writer.opaque(path.slice(0, -1));
     else await writer.add(path, entry);
@@ -58,10 +58,6 @@ export async function applyLayer(
   return { size };
 }
 
-function whiteoutOf(name: ByteString, path: readonly ByteString[]): ReturnType<typeof whiteoutTarget> {
-  try {
-    return whiteoutTarget(name);
-  } catch (error) {
-    throw Object.assign(refused(path, 'its whiteout names nothing'), { cause: error });
-  }
+function isDeletionMarker(name: ByteString): boolean {
+  return name.startsWith(WHITEOUT_PREFIX) && whiteoutTarget(name)?.kind !== 'internal';
 }

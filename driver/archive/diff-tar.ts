@@ -154,7 +154,6 @@ function headerOf(full: Buffer, name: ByteString, status: FileStatus, type: TarE
     size: type === 'file' ? status.size : 0,
     link,
     ...(isDevice ? deviceOf(status) : { major: 0, minor: 0 }),
-    xattrs: type === 'hard-link' ? new Map() : metadata.xattrs,
   };
 }
 

@@ -1,7 +1,7 @@
 import { linkSync } from 'node:fs';
 import { GearError } from '#core/errors.ts';
 import { type ByteString, emptyDirectory } from '#core/index/tree.ts';
-import { showPath } from '#core/tar/path.ts';
+import { showPath, WHITEOUT_PREFIX } from '#core/tar/path.ts';
 import { mknod, setTimes } from '../kernel/inode.ts';
 import { lsetxattr } from '../kernel/xattr.ts';
 import { copyInode } from './copy-inode.ts';
@@ -44,13 +44,16 @@ async function resolveLink(writer: LayerWriter, first: PendingLink): Promise<voi
     last = found;
   }
   for (const { path, target } of [...chain].reverse()) {
-    linkSync(writer.pathOf(target), writer.pathOf(path));
+    if (statusOfPath(writer.pathOf(path)) === undefined) linkSync(writer.pathOf(target), writer.pathOf(path));
     const parent = findNode(writer.tree, path.slice(0, -1)) as DirectoryNode;
     parent.children.set(path.at(-1) as ByteString, OTHER);
   }
 }
 
-/** Makes sure that a link's target which the layer does not bring lies in the folder: a file of the tree, or one of the layers below. */
+/**
+ * Sees to the target of a link that the layer does not bring: a file that the folder already has, or one of the layers below, which is copied
+ * up to its own name, or to the link's where the layer deletes it.
+ */
 async function bringFromBelow(
   writer: LayerWriter,
   link: readonly ByteString[],
@@ -62,9 +65,12 @@ async function bringFromBelow(
   const status = writer.lower?.status(target);
   if (writer.lower === undefined || status === undefined) throw missing();
   if (isDirectory(status)) throw refused(link, 'it is a hard link to a directory');
+  const name = target.at(-1) as ByteString;
   const parent = await writer.directory(target.slice(0, -1));
-  if (!(await copyInode(writer.lower.pathOf(target), writer.pathOf(target), status, writer.options))) throw missing();
-  parent.children.set(target.at(-1) as ByteString, OTHER);
+  const deleted = parent.whiteouts.has(name);
+  const copy = writer.pathOf(deleted ? link : target);
+  if (!(await copyInode(writer.lower.pathOf(target), copy, status, writer.options))) throw missing();
+  if (!deleted) parent.children.set(name, OTHER);
 }
 
 /** Whether the folder itself has something at `target` that a link can name, with nothing but directories on the way. */
@@ -85,8 +91,8 @@ async function finishDirectory(
 ): Promise<void> {
   const { pacer, format, log } = writer.options;
   if (pacer.due) await pacer.rest();
-  const deletedBelow = new Set(node.whiteouts);
   const allHidden = hidden || node.opaque;
+  await dropInternals(writer, path, node);
   settleWhiteouts(node);
   if (node.opaque && !node.fresh) await prune(writer, path, node);
   if (node.opaque && format === 'overlay') hideBelow(writer, path, node);
@@ -94,16 +100,24 @@ async function finishDirectory(
   for (const [name, child] of node.children) {
     if (child.kind !== 'directory') continue;
     const childPath = [...path, name];
-    const childHidden = allHidden || deletedBelow.has(name);
-    // Nothing is left of the directory below whose metadata this one may have taken over.
-    if (child.implied && childHidden) {
+    // Nothing is left of the directory below, so neither is its metadata.
+    if (child.implied && allHidden) {
       const metadata = emptyDirectory();
       setMetadata(writer.pathOf(childPath), metadata, { replaceXattrs: true, times: false, log });
       child.times = { seconds: metadata.mtimeSeconds, nanoseconds: metadata.mtimeNanoseconds };
     }
-    await finishDirectory(writer, childPath, child, childHidden);
+    await finishDirectory(writer, childPath, child, allHidden);
   }
   if (node.times !== undefined) setTimes(writer.pathOf(path), node.times.seconds, node.times.nanoseconds);
+}
+
+/** aufs kept the targets of hard links under names of its own, which are no part of the tree. */
+async function dropInternals(writer: LayerWriter, path: readonly ByteString[], node: DirectoryNode): Promise<void> {
+  for (const name of [...node.children.keys()]) {
+    if (!name.startsWith(WHITEOUT_PREFIX)) continue;
+    node.children.delete(name);
+    await removeTree([writer.root, ...path, name].join('/'), writer.options.pacer);
+  }
 }
 
 async function deleteName(writer: LayerWriter, path: readonly ByteString[], parent: DirectoryNode): Promise<void> {

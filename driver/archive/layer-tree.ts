@@ -44,14 +44,9 @@ export function findNode(root: DirectoryNode, path: readonly ByteString[]): Laye
   return node;
 }
 
-/** The names of a layer are what it brings, so what is deleted and brought under one name is only hidden below. */
+/** Drops the whiteouts of names that the layer itself has, whichever came first. */
 export function settleWhiteouts(node: DirectoryNode): void {
-  for (const name of node.whiteouts) {
-    const child = node.children.get(name);
-    if (child === undefined) continue;
-    node.whiteouts.delete(name);
-    if (child.kind === 'directory') child.opaque = true;
-  }
+  for (const name of node.whiteouts) if (node.children.has(name)) node.whiteouts.delete(name);
 }
 
 export function refused(path: readonly ByteString[], problem: string): GearError {

@@ -5,7 +5,16 @@ import type { TarEntry } from '#core/tar/entry.ts';
 import { splitPath } from '#core/tar/path.ts';
 import type { ApplyOptions } from './apply.ts';
 import { createEntry } from './create-entry.ts';
-import { bytesOfPath, isDirectory, isWhiteout, namesIn, statusOfPath, toPath } from './file-status.ts';
+import {
+  bytesOfPath,
+  FORMAT,
+  hasFormat,
+  isDirectory,
+  isWhiteout,
+  namesIn,
+  statusOfPath,
+  toPath,
+} from './file-status.ts';
 import { type DirectoryNode, directoryNode, findNode, type LayerNode, OTHER, refused } from './layer-tree.ts';
 import { Lower } from './lower.ts';
 import { setMetadata } from './metadata.ts';
@@ -66,7 +75,7 @@ export class LayerWriter {
     } else if (entry.type === 'directory') {
       this.#describe(path, await this.#makeDirectory(path, parent, false), entry);
     } else if (entry.type === 'hard-link') {
-      await this.#link(path, parent, splitPath(entry.link));
+      await this.#link(path, parent, splitPath(entry.link), entry);
     } else {
       await this.#clear(path, parent);
       await createEntry(this.pathOf(path), entry, this.options);
@@ -108,9 +117,9 @@ export class LayerWriter {
     return node;
   }
 
-  /** Gives a directory that no entry describes what the layer below has, or else the default. */
+  /** What Docker makes where a tar leaves out a parent. */
   #imply(path: readonly ByteString[], node: DirectoryNode): void {
-    const metadata: Metadata = this.lower?.directory(path) ?? emptyDirectory();
+    const metadata = emptyDirectory();
     setMetadata(this.pathOf(path), metadata, { times: false, log: this.options.log });
     node.times = timesOf(metadata);
   }
@@ -121,17 +130,27 @@ export class LayerWriter {
     node.times = timesOf(entry);
   }
 
-  async #link(path: readonly ByteString[], parent: DirectoryNode, target: readonly ByteString[]): Promise<void> {
+  async #link(
+    path: readonly ByteString[],
+    parent: DirectoryNode,
+    target: readonly ByteString[],
+    entry: TarEntry,
+  ): Promise<void> {
     const name = path.at(-1) as ByteString;
     const found: LayerNode | undefined = findNode(this.tree, target);
-    const itself = target.join('/') === path.join('/');
     if (found?.kind === 'directory') throw refused(path, 'it is a hard link to a directory');
-    if (itself) throw refused(path, 'it is a hard link to itself');
+    if (target.join('/') === path.join('/')) throw refused(path, 'it is a hard link to itself');
     await this.#clear(path, parent);
-    if (found?.kind === 'other') {
-      linkSync(this.pathOf(target), this.pathOf(path));
-      parent.children.set(name, OTHER);
-    } else parent.children.set(name, { kind: 'link', path, target });
+    if (found?.kind !== 'other') {
+      parent.children.set(name, { kind: 'link', path, target });
+      return;
+    }
+    const own = this.pathOf(path);
+    linkSync(this.pathOf(target), own);
+    // As Docker does: what a link's header says holds for the inode (of a symlink only owner and xattrs).
+    const symlink = hasFormat(statusOfPath(own), FORMAT.symlink);
+    setMetadata(own, entry, { symlink, times: !symlink, log: this.options.log });
+    parent.children.set(name, OTHER);
   }
 
   /** Removes what is under a name, so that something else than a directory can take it. */

@@ -18,6 +18,8 @@ export type DriverErrorReason =
   | 'unknown-layer'
   | 'layer-exists'
   | 'invalid-id'
+  /** A layer whose content came only in part. */
+  | 'interrupted'
   /** A storage option or an id map that this driver does not take. */
   | 'invalid-option';
 
@@ -30,6 +32,7 @@ const CODES = {
   'unknown-layer': 'not-found',
   'layer-exists': 'already-exists',
   'invalid-id': 'invalid-argument',
+  interrupted: 'failed-precondition',
   'invalid-option': 'invalid-argument',
 } as const;
 
@@ -45,6 +48,10 @@ export class DriverError extends GearError {
     super(CODES[reason], message, options);
     this.reason = reason;
   }
+}
+
+export function isDriverErrorReason(text: string): text is DriverErrorReason {
+  return Object.hasOwn(CODES, text);
 }
 
 /** Whether an error is a DriverError, for one of these reasons where some are given. */
