@@ -9,6 +9,7 @@ import { GearPlugin } from './docker/gear/gear-plugin.ts';
 import { servePlugin } from './docker/server.ts';
 import type { IndexFormat } from './images/compile.ts';
 import { ImageStore } from './images/image-store.ts';
+import { bestIndexFormat } from './kernel/probe.ts';
 import { ensureObjectFilesystem } from './objectfs/client.ts';
 import type { ObjectFilesystem } from './objectfs/interface.ts';
 import { type NodePaths, nodePaths } from './paths.ts';

@@ -25,9 +25,11 @@ async function compile({ folder, image, slot, format }: CompileRequest): Promise
   await writeFile(join(folder, 'objects'), writeObjectTable(objects, { slot, chunkSize: tree.chunkSize }), {
     mode: 0o444,
   });
-  if (format === 'erofs') await writeIndexImage(tree, join(folder, 'index.erofs'));
-  else await writeIndexFolder(tree, join(folder, 'index.d'));
-  return { ok: true, kind: tree.kind, summary: summarize(tree) };
+  const { warnings } =
+    format === 'erofs'
+      ? await writeIndexImage(tree, join(folder, 'index.erofs'))
+      : await writeIndexFolder(tree, join(folder, 'index.d'));
+  return { ok: true, kind: tree.kind, summary: summarize(tree), warnings };
 }
 
 function describe(error: unknown): CompileReply {

@@ -23,17 +23,22 @@ export interface ImageSummary {
   readonly objectBytes: number;
 }
 
+/** What an index turned out to be. `warnings` say what this kernel cannot show of it. */
+export interface Compiled {
+  readonly kind: 'image' | 'layer';
+  readonly summary: ImageSummary;
+  readonly warnings: readonly string[];
+}
+
 export type CompileReply =
-  | { readonly ok: true; readonly kind: 'image' | 'layer'; readonly summary: ImageSummary }
+  | ({ readonly ok: true } & Compiled)
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
 /**
  * Compiles an index in a thread of its own: a stranger's index of any size neither stops the driver's event loop nor leaves its memory large.
  * Throws corrupt or invalid-argument when the index is not what it should be.
  */
-export async function compileIndex(
-  request: CompileRequest,
-): Promise<{ kind: 'image' | 'layer'; summary: ImageSummary }> {
+export async function compileIndex(request: CompileRequest): Promise<Compiled> {
   const worker = new Worker(new URL('./compile-worker.ts', import.meta.url), {
     workerData: request,
     resourceLimits: { maxYoungGenerationSizeMb: 16 },

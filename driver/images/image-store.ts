@@ -187,10 +187,11 @@ export class ImageStore {
     await copyFile(indexFile, join(temporary, 'index'));
     await writeFile(join(temporary, 'descriptor.json'), bytes);
     const slot = await this.#slots.next();
-    const { kind, summary } = await compileIndex({ folder: temporary, image: id, slot, format: this.#format });
+    const { kind, summary, warnings } = await compileIndex({ folder: temporary, image: id, slot, format: this.#format });
     if (kind !== 'image') {
       throw new GearError('invalid-argument', `the index ${ociDigest(id)} is the index of a layer, not of an image`);
     }
+    for (const warning of warnings) this.#log.warn({ image: id, warning }, 'image is not shown whole');
     await new ImageUsers(temporary).add(user);
     const facts: Facts = { version: 1, summary };
     await writeFile(join(temporary, 'facts.json'), JSON.stringify(facts));
