@@ -1,5 +1,13 @@
 import { orAbort, sleep } from '#core/abort.ts';
 
+/** Leave to make one attempt. Disposed when the attempt is over. */
+export interface Passage extends Disposable {
+  /** The source answered, if only to say no. */
+  succeeded(): void;
+  /** The source could not be reached, or not in time. */
+  failed(): void;
+}
+
 export interface CircuitOptions {
   /** Milliseconds before the first probe, and at most between two. */
   readonly first?: number;
@@ -31,14 +39,14 @@ export class Circuit {
     return this.#failures > 0;
   }
 
-  /** Waits until an attempt may be made. Dispose what it gives when the attempt is over, after `succeeded` or `failed`. */
-  async enter(signal: AbortSignal): Promise<Disposable> {
+  /** Waits until an attempt may be made. Throws the signal's reason when that aborts first. */
+  async enter(signal: AbortSignal): Promise<Passage> {
     while (this.open) {
       if (!this.#probing) {
         this.#probing = true;
         try {
           await orAbort(sleep(this.#pause(), { signal }), signal);
-          return { [Symbol.dispose]: () => this.#probeOver() };
+          return this.#passage(true);
         } catch (error) {
           this.#probeOver();
           throw error;
@@ -46,25 +54,28 @@ export class Circuit {
       }
       await orAbort(this.#changed.promise, signal);
     }
-    return { [Symbol.dispose]: () => {} };
-  }
-
-  /** The source answered, if only to say no. */
-  succeeded(): void {
-    if (!this.open) return;
-    this.#failures = 0;
-    this.#wake();
-  }
-
-  /** The source could not be reached, or not in time. */
-  failed(): void {
-    this.#failures++;
+    return this.#passage(false);
   }
 
   /** It is another source now: what was learnt of the old one is void. */
   reset(): void {
     this.#failures = 0;
     this.#wake();
+  }
+
+  #passage(probe: boolean): Passage {
+    return {
+      succeeded: () => {
+        if (this.open) this.reset();
+      },
+      // Attempts that were under way when the first of them failed say nothing new.
+      failed: () => {
+        if (probe || !this.open) this.#failures++;
+      },
+      [Symbol.dispose]: () => {
+        if (probe) this.#probeOver();
+      },
+    };
   }
 
   // Half of the pause is chance, so that the nodes of a cluster do not come back all at once.

@@ -72,23 +72,23 @@ export class PatientSource {
     { signal, urgency = 'demand' }: { readonly signal: AbortSignal; readonly urgency?: Urgency },
   ): Promise<Buffer> {
     for (;;) {
-      using _probe = await this.#circuit.enter(signal);
+      using passage = await this.#circuit.enter(signal);
       using _place = await this.#gate.enter(urgency, signal);
       const source = this.#inner;
       try {
         const bytes = await this.#attempt(source, digest, offset, length, signal);
-        this.#circuit.succeeded();
+        passage.succeeded();
         return bytes;
       } catch (error) {
         signal.throwIfAborted();
         // What was asked of a source that has been replaced meanwhile says nothing of the new one.
         if (source !== this.#inner) continue;
         if (!isGearError(error) || !TRANSIENT.has(error.code)) {
-          this.#circuit.succeeded();
+          passage.succeeded();
           throw error;
         }
         if (!this.#circuit.open) this.#log.warn({ source: source.name }, `asking again: ${messageOf(error)}`);
-        this.#circuit.failed();
+        passage.failed();
       }
     }
   }

@@ -14,13 +14,19 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
+interface Stream {
+  readonly exchange: Exchange<ReadManyRequest, ReadManyResponse>;
+  /** In the order asked, which is the order of the answers. */
+  readonly waiters: Waiter[];
+}
+
 /**
  * Ranges of objects over one long-lived stream, answered in the order asked: a request costs one message each way and no call of its own.
  * The stream is opened at the first read and again after it broke.
  */
 export class ReadMany implements Disposable {
   readonly #connection: Connection;
-  #stream: { readonly exchange: Exchange<ReadManyRequest, ReadManyResponse>; readonly waiters: Waiter[] } | undefined;
+  #stream: Stream | undefined;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -32,10 +38,16 @@ export class ReadMany implements Disposable {
   }
 
   /** Exactly `length` bytes. Throws the server's error, unavailable when the stream breaks, the signal's reason when that aborts. */
-  async read(digest: Digest, offset: number, length: number, { signal }: { readonly signal: AbortSignal }): Promise<Buffer> {
+  async read(
+    digest: Digest,
+    offset: number,
+    length: number,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<Buffer> {
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
-    const { exchange, waiters } = (this.#stream ??= this.#open());
+    this.#stream ??= this.#open();
+    const { exchange, waiters } = this.#stream;
     const what = `${length} bytes of object ${digest} at ${offset} from ${this.#connection.address}`;
     const waiter: Waiter = { what, length, pieces: [], received: 0, resolve, reject };
     waiters.push(waiter);
@@ -46,7 +58,8 @@ export class ReadMany implements Disposable {
       return await orAbort(promise, signal);
     } catch (error) {
       // An answer that did not come in time says that the stream is dead; one that is merely not wanted any more is thrown away when it comes.
-      if (signal.aborted && signal.reason instanceof GearError && signal.reason.code === 'deadline-exceeded') this.#giveUp(waiter);
+      if (signal.aborted && signal.reason instanceof GearError && signal.reason.code === 'deadline-exceeded')
+        this.#giveUp(waiter);
       throw error;
     }
   }
@@ -55,14 +68,14 @@ export class ReadMany implements Disposable {
     this.#break(this.#stream, new GearError('unavailable', `the stream to ${this.#connection.address} was closed`));
   }
 
-  #open(): NonNullable<typeof this.#stream> {
+  #open(): Stream {
     const exchange = this.#connection.exchange(ContentStoreService.readMany);
-    const stream = { exchange, waiters: [] as Waiter[] };
+    const stream: Stream = { exchange, waiters: [] };
     void this.#receive(stream);
     return stream;
   }
 
-  async #receive(stream: NonNullable<typeof this.#stream>): Promise<void> {
+  async #receive(stream: Stream): Promise<void> {
     try {
       for await (const answer of stream.exchange.answers) this.#take(stream.waiters, answer);
       this.#break(stream, new GearError('unavailable', `${this.#connection.address} ended the stream`));
@@ -95,7 +108,7 @@ export class ReadMany implements Disposable {
     }
   }
 
-  #break(stream: typeof this.#stream, error: unknown): void {
+  #break(stream: Stream | undefined, error: unknown): void {
     if (stream === undefined) return;
     if (this.#stream === stream) this.#stream = undefined;
     stream.exchange[Symbol.dispose]();
