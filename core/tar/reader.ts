@@ -153,7 +153,6 @@ class Parser {
   async #entry(header: RawHeader, block: Buffer, { pax, longName, longLink }: Extensions): Promise<TarEntry> {
     const path = longName ?? pax.sparse?.name ?? pax.path ?? header.name;
     const what = `the tar entry ${showPath(path)}`;
-    this.#last = what;
     if (++this.#entries > this.#limits.entries)
       throw overLimit('entries', this.#limits.entries, `${what} is one too many`);
     if (path.length > this.#limits.pathBytes) {
@@ -171,6 +170,7 @@ class Parser {
     // Everything that is no file has no content, whatever its size says (PAX allows hard links to repeat their file's).
     const content = type === 'file' ? await this.#open(header, block, pax.sparse, dataSize, what) : undefined;
     this.#content = content?.content;
+    this.#last = what;
     return {
       path,
       type,
