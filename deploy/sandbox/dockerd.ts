@@ -1,7 +1,9 @@
-import { mkdir, readdir, rmdir, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { basename, join } from 'node:path';
 import { execa } from 'execa';
+import { until } from '#core/abort.ts';
 import { endProcesses, findProcesses, temporaryFolder } from './cleanup.ts';
 import { DockerClient } from './docker.ts';
 import { program } from './packages.ts';
@@ -96,7 +98,10 @@ export async function startDockerd(options: DockerdOptions = {}): Promise<Docker
     get process() {
       return daemon;
     },
-    stop: ({ kill = false } = {}) => (kill ? daemon.kill() : daemon.stop()),
+    stop: async ({ kill = false } = {}) => {
+      await (kill ? daemon.kill() : daemon.stop());
+      await containerdGone(join(paths.execRoot, 'containerd/containerd.pid'));
+    },
     start: async () => {
       if (daemon.running) throw new Error('dockerd already runs');
       daemon = await startDaemon();
@@ -115,6 +120,12 @@ async function answers(socketPath: string): Promise<boolean> {
   ping.on('error', () => resolve(false)).on('timeout', () => ping.destroy());
   ping.end();
   return await promise;
+}
+
+// A containerd whose dockerd was killed dies with it; as long as its parent has not noticed, the next dockerd takes it for alive.
+async function containerdGone(pidFile: string): Promise<void> {
+  const pid = await readFile(pidFile, 'utf8').catch(() => undefined);
+  if (pid !== undefined) await until('the end of containerd', () => !existsSync(`/proc/${pid}`));
 }
 
 // dockerd leaves the parent cgroup of its containers behind.

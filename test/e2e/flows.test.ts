@@ -216,11 +216,15 @@ describe('docker on a node with Gear', () => {
 
   it('removes what is unused with rmi and system prune, and nothing else', async () => {
     const id = await docker.detached(image.gear, ['sleep', '1000']);
-    await docker.run(['system', 'prune', '--force', '--all', '--volumes']);
+    const dangling = await docker.run(['commit', id]);
+    await docker.run(['system', 'prune', '--force', '--volumes']);
+    expect((await docker.attempt(['inspect', dangling])).exitCode).not.toBe(0);
     expect(await docker.run(['exec', id, 'cat', '/data/small/0200'])).toBe(smallContent(200).trimEnd());
     await docker.run(['rm', '--force', id]);
     await docker.run(['rmi', image.gear]);
-    expect(await docker.run(['images', '--quiet'])).toBe('');
+    expect((await docker.attempt(['inspect', image.gear])).exitCode).not.toBe(0);
+    await docker.run(['system', 'prune', '--force', '--all']);
+    expect(await docker.run(['images', '--all', '--quiet'])).toBe('');
     const { images, homes } = await node.status();
     expect(images.filter(({ mounts, users }) => mounts > 0 || users > 0)).toEqual([]);
     expect(homes.map(({ layers, mounts }) => [layers, mounts])).toEqual(homes.map(() => [0, 0]));
