@@ -3,10 +3,12 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { temporaryName } from '#core/atomic-file.ts';
-import { type Digest, ociDigest } from '#core/digest.ts';
-import { GearError, isErrno, messageOf } from '#core/errors.ts';
+import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
+import { GearError } from '#core/errors.ts';
+import { ChunkHasher } from '#core/index/chunks.ts';
 import { DEFAULT_CHUNK_SIZE } from '#core/index/tree.ts';
-import { ContentHasher, hashContent } from './content-hasher.ts';
+import { diskError } from './disk-error.ts';
+import type { FilesystemObjectStore } from './filesystem.ts';
 import type { Flusher } from './flush.ts';
 import type { Layout } from './layout.ts';
 import type { Lease, Leases } from './leases.ts';
@@ -23,6 +25,8 @@ const COMMIT_BYTES = 512 * 1024 * 1024;
 /** Between turns of the event loop. */
 const RENAMES_PER_TURN = 500;
 
+const NO_CHUNKS = Buffer.alloc(0);
+
 interface Pending {
   readonly temporary: string;
   readonly size: number;
@@ -32,7 +36,7 @@ export interface BatchContext {
   readonly layout: Layout;
   readonly leases: Leases;
   readonly flusher: Flusher;
-  readonly store: { find(digest: Digest, since: number): number | undefined };
+  readonly store: Pick<FilesystemObjectStore, 'find' | 'changed'>;
 }
 
 /** Writes objects to temporary files, flushes them all at once, and gives them their names. */
@@ -81,7 +85,10 @@ export class FilesystemBatch implements ObjectBatch {
 
   async addBytes(bytes: Uint8Array, expected?: Digest): Promise<AddedObject> {
     if (bytes.length === 0) throw new GearError('invalid-argument', 'an object cannot be empty');
-    const added = hashContent(bytes, this.#chunkSize);
+    const added =
+      bytes.length <= this.#chunkSize
+        ? { digest: digestOf(bytes), chunkDigests: NO_CHUNKS }
+        : new ChunkHasher(this.#chunkSize).update(bytes).digests();
     verify(added.digest, expected);
     if (this.#has(added.digest, bytes.length)) return added;
     const temporary = this.#temporary();
@@ -95,7 +102,7 @@ export class FilesystemBatch implements ObjectBatch {
     size: number,
     expected: Digest | undefined,
   ): Promise<AddedObject> {
-    const hasher = new ContentHasher(this.#chunkSize);
+    const hasher = new ChunkHasher(this.#chunkSize);
     // What the store has is hashed nevertheless: whoever sends other bytes must hear of it.
     const skip = expected !== undefined && this.#has(expected, size);
     const temporary = skip ? undefined : this.#temporary();
@@ -106,7 +113,7 @@ export class FilesystemBatch implements ObjectBatch {
     } catch (error) {
       if (temporary === undefined) throw error;
       rmSync(temporary, { force: true });
-      throw explain(error, temporary);
+      throw diskError(error, temporary);
     }
     if (temporary === undefined) return added;
     if (this.#has(added.digest, size)) unlinkSync(temporary);
@@ -147,7 +154,7 @@ export class FilesystemBatch implements ObjectBatch {
       write();
     } catch (error) {
       rmSync(temporary, { force: true });
-      throw explain(error, temporary);
+      throw diskError(error, temporary);
     }
   }
 
@@ -193,12 +200,13 @@ export class FilesystemBatch implements ObjectBatch {
         const path = layout.object(digest);
         touch(temporary);
         renameSync(temporary, path);
+        store.changed(1, size);
         flusher.changed(path.slice(0, path.lastIndexOf('/')));
       }
       await flusher.flush();
     } catch (error) {
       for (const { temporary } of objects.values()) rmSync(temporary, { force: true });
-      throw explain(error, this.#folder);
+      throw diskError(error, this.#folder);
     }
   }
 }
@@ -216,7 +224,7 @@ function writeFile(path: string, bytes: Uint8Array): void {
 async function receive(
   content: AsyncIterable<Uint8Array>,
   size: number,
-  hasher: ContentHasher,
+  hasher: ChunkHasher,
   path: string | undefined,
   expected: Digest | undefined,
 ): Promise<AddedObject> {
@@ -247,7 +255,7 @@ async function receive(
     await writing?.catch(() => {});
   }
   await writing;
-  return hasher.finish();
+  return hasher.digests();
 }
 
 function verify(digest: Digest, expected: Digest | undefined): void {
@@ -268,17 +276,5 @@ function wrongSize(bytes: number, size: number, expected: Digest | undefined): G
     bytes > size
       ? `${what}: more than the announced ${size} bytes`
       : `${what}: ${bytes} bytes instead of the announced ${size}`,
-  );
-}
-
-function explain(error: unknown, path: string): unknown {
-  if (!isErrno(error, 'ENOSPC', 'EDQUOT')) return error;
-  return new GearError(
-    'resource-exhausted',
-    `the disk is full: ${path} (${messageOf(error)}); free space or enlarge the store`,
-    {
-      cause: error,
-      fields: { path },
-    },
   );
 }

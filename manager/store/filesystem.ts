@@ -13,6 +13,11 @@ import type { Keeps, Leases } from './leases.ts';
 import type { BatchOptions, ObjectBatch, ObjectStore, ReadRange, StoredObject } from './object-store.ts';
 import { touch } from './touch.ts';
 
+export interface Usage {
+  readonly objects: number;
+  readonly bytes: number;
+}
+
 const SMALL = DEFAULT_CHUNK_SIZE;
 /** Between turns of the event loop. */
 const LOOKUPS_PER_TURN = 2000;
@@ -25,6 +30,7 @@ export class FilesystemObjectStore implements ObjectStore {
   readonly #layout: Layout;
   readonly #leases: Leases;
   readonly #flusher: Flusher;
+  #usage: Usage = { objects: 0, bytes: 0 };
 
   constructor(layout: Layout, leases: Leases, flusher: Flusher) {
     this.#layout = layout;
@@ -90,6 +96,26 @@ export class FilesystemObjectStore implements ObjectStore {
     }
   }
 
+  /** Objects and their bytes, as far as known. */
+  get usage(): Usage {
+    return this.#usage;
+  }
+
+  async count(options: Abortable = {}): Promise<void> {
+    let objects = 0;
+    let bytes = 0;
+    for await (const { size } of this.list(options)) {
+      objects++;
+      bytes += size;
+    }
+    this.#usage = { objects, bytes };
+  }
+
+  /** Says that objects came to the store (or, negative, left it). */
+  changed(objects: number, bytes: number): void {
+    this.#usage = { objects: this.#usage.objects + objects, bytes: this.#usage.bytes + bytes };
+  }
+
   batch(options: BatchOptions = {}): ObjectBatch {
     return new FilesystemBatch(
       { layout: this.#layout, leases: this.#leases, flusher: this.#flusher, store: this },
@@ -102,6 +128,7 @@ export class FilesystemObjectStore implements ObjectStore {
     const stats = statSync(path, { throwIfNoEntry: false });
     if (stats === undefined || keeps(stats.mtimeMs)) return undefined;
     unlinkSync(path);
+    this.changed(-1, -stats.size);
     return stats.size;
   }
 

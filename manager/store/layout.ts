@@ -1,7 +1,7 @@
-import { mkdirSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, objectPath } from '#core/digest.ts';
-import { GearError } from '#core/errors.ts';
+import { GearError, messageOf } from '#core/errors.ts';
 
 /**
  * The manager's root:
@@ -46,8 +46,22 @@ export class Layout {
     return `${this.indexes}/${objectPath(digest)}`;
   }
 
-  /** Makes the folders and empties those for temporary files. Throws failed-precondition where files could not be renamed into place. */
-  prepare(): void {
+  /** Makes the root where it is missing. Throws failed-precondition where that cannot be. */
+  makeRoot(): void {
+    try {
+      mkdirSync(this.root, { recursive: true });
+    } catch (error) {
+      throw new GearError('failed-precondition', `cannot make ${this.root}: ${messageOf(error)}; give another --root`, {
+        cause: error,
+      });
+    }
+  }
+
+  /**
+   * Makes the folders and empties those for temporary files. Gives by how many milliseconds the filesystem may round times down. Throws
+   * failed-precondition where files could not be renamed into place.
+   */
+  prepare(): { timeStep: number } {
     rmSync(this.tmp, { recursive: true, force: true });
     rmSync(this.scratch, { recursive: true, force: true });
     for (const folder of [this.objects, this.indexes, this.images, this.tmp, this.scratch]) {
@@ -64,5 +78,10 @@ export class Layout {
         );
       }
     }
+    const odd = 1_234_567_891.999;
+    utimesSync(this.tmp, odd, odd);
+    // Some filesystems keep whole seconds, or even.
+    const isExact = Math.abs(statSync(this.tmp).mtimeMs - odd * 1000) < 1;
+    return { timeStep: isExact ? 1 : 2000 };
   }
 }

@@ -38,7 +38,7 @@ export interface ObjectBatch extends AsyncDisposable {
 }
 
 export interface BatchOptions {
-  /** Bytes in a chunk, for the digests of chunks; default 128 KiB. */
+  /** Bytes in a chunk, for the digests of chunks; default 128 KiB; infinity: none are wanted. */
   readonly chunkSize?: number | undefined;
 }
 

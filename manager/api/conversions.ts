@@ -1,0 +1,76 @@
+import type { Abortable } from '#core/abort.ts';
+import type { Logger } from '#core/log.ts';
+import { SingleFlight } from '#core/single-flight.ts';
+import type { ConversionRequest, ConversionResult, ConvertProgress } from '../converter/request.ts';
+import type { ConversionTarget } from '../converter/target.ts';
+import { formatReference, parseReference } from '../registry/reference.ts';
+import { openConversionTarget } from '../store/conversion-target.ts';
+import type { Store } from '../store/store.ts';
+
+/** Does one conversion; see converter/convert.ts. */
+export type Convert = (
+  request: ConversionRequest,
+  options: {
+    readonly target: ConversionTarget;
+    readonly signal: AbortSignal;
+    readonly onProgress: (progress: ConvertProgress) => void;
+  },
+) => Promise<ConversionResult>;
+
+type Listener = (progress: ConvertProgress) => void;
+
+/** The conversions of a manager: all who ask for the same one at the same time share it, and hear of its progress. */
+export class Conversions {
+  readonly #store: Store;
+  readonly #convert: Convert;
+  readonly #log: Logger;
+  readonly #flights = new SingleFlight<string, ConversionResult>();
+  readonly #listeners = new Map<string, Set<Listener>>();
+
+  constructor(store: Store, convert: Convert, log: Logger) {
+    this.#store = store;
+    this.#convert = convert;
+    this.#log = log;
+  }
+
+  /** How many are under way. */
+  get size(): number {
+    return this.#flights.size;
+  }
+
+  /** Joins the conversion of this image that is under way, or starts one. It is cancelled when nobody waits for it any longer. */
+  async run(
+    request: ConversionRequest,
+    { signal, onProgress }: { readonly onProgress: Listener } & Abortable,
+  ): Promise<ConversionResult> {
+    const key = keyOf(request);
+    const listeners = this.#listeners.get(key) ?? new Set();
+    this.#listeners.set(key, listeners.add(onProgress));
+    try {
+      return await this.#flights.run(key, (shared) => this.#work(key, request, shared), { signal });
+    } finally {
+      listeners.delete(onProgress);
+      if (listeners.size === 0 && this.#listeners.get(key) === listeners) this.#listeners.delete(key);
+    }
+  }
+
+  async #work(key: string, request: ConversionRequest, signal: AbortSignal): Promise<ConversionResult> {
+    const began = performance.now();
+    using target = openConversionTarget(this.#store);
+    const onProgress = (progress: ConvertProgress) => {
+      for (const listener of this.#listeners.get(key) ?? []) listener(progress);
+    };
+    const result = await this.#convert(request, { target, signal, onProgress });
+    const { sourceDigest, gearDigest, indexDigest } = result.image;
+    const facts = { source: request.source, sourceDigest, gearDigest, indexDigest, unchanged: result.unchanged };
+    this.#log.info({ ...facts, ms: Math.round(performance.now() - began) }, 'conversion done');
+    return result;
+  }
+}
+
+/** The same for requests that ask for the same in other words. Throws invalid-argument for what is no reference. */
+function keyOf({ source, destination, platform, force, noPush }: ConversionRequest): string {
+  const target = destination === undefined || destination === '' ? '' : formatReference(parseReference(destination));
+  const wanted = platform === undefined ? [] : [platform.os, platform.architecture, platform.variant];
+  return JSON.stringify([formatReference(parseReference(source)), target, wanted, force === true, noPush === true]);
+}

@@ -1,0 +1,97 @@
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import type { Option, Values } from '#core/cli/command.ts';
+import { parseHostPort } from '#core/grpc/address.ts';
+import { LOG_LEVELS } from '#core/log.ts';
+import type { RegistryAccess } from './registry/access.ts';
+
+/** The options of `gear manager`. */
+export const MANAGER_OPTIONS = {
+  root: { type: 'string', value: 'FOLDER', default: '/var/lib/gear-manager', help: 'Where the store lies' },
+  listen: { type: 'string', value: 'HOST:PORT', default: '127.0.0.1:2019', help: 'Where gRPC is served; port 0: any' },
+  'monitor-listen': {
+    type: 'string',
+    value: 'HOST:PORT',
+    default: '127.0.0.1:2021',
+    help: 'Where nodes report to the monitor (gRPC)',
+  },
+  'http-listen': {
+    type: 'string',
+    value: 'HOST:PORT',
+    default: '127.0.0.1:2020',
+    help: 'Where health and metrics are served',
+  },
+  authfile: { type: 'string', value: 'FILE', help: 'Registry credentials, as docker login writes them' },
+  'insecure-registry': {
+    type: 'list',
+    value: 'HOST[:PORT]',
+    help: 'A registry that speaks http, or https with an unknown certificate; may be repeated',
+  },
+  'docker-host': { type: 'string', value: 'ADDRESS', help: 'The daemon of docker-daemon: images, as in DOCKER_HOST' },
+  'max-conversions': {
+    type: 'number',
+    value: 'N',
+    default: Math.max(1, Math.floor(availableParallelism() / 2)),
+    min: 1,
+    max: 64,
+    help: 'Conversions at the same time; others wait',
+  },
+  grace: {
+    type: 'number',
+    value: 'SECONDS',
+    default: 3600,
+    min: 1,
+    max: 30 * 86_400,
+    help: 'How long what a client uploads or finds is kept for the image that it has yet to register',
+  },
+  'stop-timeout': {
+    type: 'number',
+    value: 'SECONDS',
+    default: 10,
+    max: 3600,
+    help: 'How long calls under way may go on once the manager is told to stop',
+  },
+  rebuild: { type: 'flag', help: 'Make the catalogue again from the store, then serve' },
+  verify: {
+    type: 'flag',
+    help: 'Read every object and index, remove what is damaged, say what it belonged to, and exit',
+  },
+  'log-level': { type: 'choice', choices: LOG_LEVELS, default: 'info', help: 'What is logged' },
+} as const satisfies Readonly<Record<string, Option>>;
+
+/** What a manager needs to know. */
+export interface ManagerConfig {
+  readonly root: string;
+  /** "HOST:PORT", port 0 for any. */
+  readonly listen: string;
+  readonly monitorListen: string;
+  readonly httpListen: string;
+  readonly access: RegistryAccess;
+  readonly maxConversions: number;
+  /** Milliseconds; see store/leases.ts. */
+  readonly grace: number;
+  /** Milliseconds. */
+  readonly stopTimeout: number;
+  readonly rebuild: boolean;
+}
+
+/** The configuration that the options say. Throws invalid-argument. */
+export function managerConfig(values: Values<typeof MANAGER_OPTIONS>): ManagerConfig {
+  for (const option of ['listen', 'monitor-listen', 'http-listen'] as const)
+    parseHostPort(values[option], `--${option}`);
+  return {
+    root: resolve(values.root),
+    listen: values.listen,
+    monitorListen: values['monitor-listen'],
+    httpListen: values['http-listen'],
+    access: {
+      authFile: values.authfile,
+      insecureRegistries: values['insecure-registry'],
+      dockerHost: values['docker-host'],
+    },
+    maxConversions: values['max-conversions'],
+    grace: values.grace * 1000,
+    stopTimeout: values['stop-timeout'] * 1000,
+    rebuild: values.rebuild,
+  };
+}

@@ -1,0 +1,40 @@
+import { type Command, EXIT, main } from '#core/cli/command.ts';
+import { createLogger } from '#core/log.ts';
+import { MANAGER_OPTIONS, managerConfig } from './config.ts';
+import { convertImage } from './converter/convert.ts';
+import { Slots } from './converter/slots.ts';
+import { startManager } from './manager.ts';
+import { Layout } from './store/layout.ts';
+import { verifyCommand } from './verify-command.ts';
+
+const command: Command<typeof MANAGER_OPTIONS> = {
+  name: 'manager',
+  summary: 'Runs the manager: the store of objects, indexes and images, the converter, gRPC and HTTP.',
+  options: MANAGER_OPTIONS,
+  details: `
+Where it really listens is in the log line "ready" and, while it runs, in addresses.json in its root. It stops on SIGTERM and SIGINT: it takes nothing new,
+lets calls under way end for --stop-timeout, and ends the rest.
+There is no authentication: let only nodes of the cluster reach the addresses it listens on.`,
+  run: async (values, _operands, signal) => {
+    // Objects are for all nodes to read, whatever this process was started with.
+    process.umask(0o022);
+    const config = managerConfig(values);
+    const log = createLogger('manager', values['log-level']);
+    if (values.verify) return await verifyCommand(config, log, signal);
+    const slots = new Slots(config.maxConversions);
+    const { scratch } = new Layout(config.root);
+    await using _manager = await startManager({
+      config,
+      log,
+      convert: async (request, options) =>
+        await convertImage(request, { ...options, scratch, slots, access: config.access, log }),
+    });
+    const stopped = Promise.withResolvers<void>();
+    signal.addEventListener('abort', () => stopped.resolve(), { once: true });
+    if (!signal.aborted) await stopped.promise;
+    log.info({ reason: String(signal.reason.message) }, 'stopping');
+    return EXIT.ok;
+  },
+};
+
+await main(command);

@@ -1,0 +1,141 @@
+import { rm } from 'node:fs/promises';
+import { sleep } from '#core/abort.ts';
+import { writeAtomically } from '#core/atomic-file.ts';
+import { GearError } from '#core/errors.ts';
+import type { Logger } from '#core/log.ts';
+import { VERSION } from '#core/version.ts';
+import { ImagesService } from '#proto/gen/gear/v1/images.ts';
+import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
+import { ContentStoreService } from '#proto/gen/gear/v1/objects.ts';
+import { Conversions, type Convert } from './api/conversions.ts';
+import { createGrpcServer, type GrpcServer } from './api/grpc-server.ts';
+import { Handlers } from './api/handlers.ts';
+import { createHealth, type Health } from './api/health.ts';
+import { createHttp, listenHttp } from './api/http.ts';
+import { imagesService } from './api/images.ts';
+import { Metrics } from './api/metrics.ts';
+import { HEARTBEAT_SECONDS, monitorService } from './api/monitor.ts';
+import { contentStoreService } from './api/objects.ts';
+import type { ManagerConfig } from './config.ts';
+import { startJanitor } from './janitor.ts';
+import { Nodes } from './monitor/nodes.ts';
+import { openStore, type Store } from './store/store.ts';
+import { checkWritable } from './store/writable.ts';
+
+/** Where a manager listens ("HOST:PORT"), as written to addresses.json in its root. */
+export interface Addresses {
+  readonly grpc: string;
+  readonly monitor: string;
+  readonly http: string;
+}
+
+/** A manager that serves. Disposing it stops it: nothing new is taken, what is under way gets its time, the rest is cancelled. */
+export interface Manager extends AsyncDisposable {
+  readonly addresses: Addresses;
+  readonly store: Store;
+}
+
+export interface ManagerParts {
+  readonly config: ManagerConfig;
+  readonly log: Logger;
+  /** How an image is converted. */
+  readonly convert: Convert;
+}
+
+/** Opens the store and serves it. Throws failed-precondition for a root or an address that another process has. */
+export async function startManager({ config, log, convert }: ManagerParts): Promise<Manager> {
+  await using stack = new AsyncDisposableStack();
+  const store = stack.use(await openStore({ root: config.root, log, grace: config.grace, rebuild: config.rebuild }));
+  const draining = new AbortController();
+  const stop = new AbortController();
+  stack.use(startJanitor(store, config.grace, log));
+
+  const metrics = new Metrics();
+  const conversions = new Conversions(store, convert, log);
+  const nodes = new Nodes(HEARTBEAT_SECONDS * 3 * 1000);
+  const handlers = new Handlers({
+    log,
+    draining: draining.signal,
+    stop: stop.signal,
+    calls: metrics.counter('gear_calls_total', 'gRPC calls that have ended'),
+  });
+  describeStore(metrics, store, conversions, nodes);
+
+  const main = createGrpcServer(config.listen, '--listen');
+  const health = createHealth(['gear.v1.ContentStore', 'gear.v1.Images']);
+  health.addTo(main.server);
+  main.server.addService(
+    ContentStoreService,
+    contentStoreService({
+      objects: store.objects,
+      handlers,
+      servedObjects: metrics.counter('gear_served_ranges_total', 'Ranges of objects that were asked for'),
+      servedBytes: metrics.counter('gear_served_bytes_total', 'Bytes of objects sent'),
+      storedObjects: metrics.counter('gear_uploaded_objects_total', 'Objects uploaded that were new'),
+      storedBytes: metrics.counter('gear_uploaded_bytes_total', 'Bytes of these'),
+    }),
+  );
+  main.server.addService(ImagesService, imagesService(store, conversions, handlers));
+
+  const monitor = createGrpcServer(config.monitorListen, '--monitor-listen');
+  const monitorHealth = createHealth(['gear.v1.Monitor']);
+  monitorHealth.addTo(monitor.server);
+  monitor.server.addService(MonitorService, monitorService(nodes, handlers));
+
+  const http = createHttp({
+    metrics,
+    checkStore: async () => await checkWritable(store.layout),
+    stopping: () => draining.signal.aborted,
+  });
+  stack.defer(async () => await http.close());
+  stack.defer(() => stop.abort(new GearError('unavailable', 'the manager is stopping')));
+  stack.defer(() => main.close());
+  stack.defer(() => monitor.close());
+  const addresses = {
+    grpc: await main.listen(),
+    monitor: await monitor.listen(),
+    http: await listenHttp(http, config.httpListen),
+  };
+  await writeAtomically(store.layout.addresses, `${JSON.stringify(addresses, undefined, 2)}\n`, { flush: false });
+  stack.defer(async () => await rm(store.layout.addresses, { force: true }));
+  stack.defer(async () => {
+    draining.abort(new GearError('unavailable', 'the manager is stopping'));
+    await drain([main, monitor], [health, monitorHealth], stop, config.stopTimeout, log);
+  });
+  log.info({ ...addresses, root: config.root, version: VERSION }, 'ready');
+  const resources = stack.move();
+  return { addresses, store, [Symbol.asyncDispose]: async () => await resources.disposeAsync() };
+}
+
+/** Lets calls under way end by themselves for a while, then ends them. */
+async function drain(
+  servers: readonly GrpcServer[],
+  healths: readonly Health[],
+  stop: AbortController,
+  timeout: number,
+  log: Logger,
+): Promise<void> {
+  for (const health of healths) health.set(false);
+  const drained = Promise.all(servers.map((server) => server.drain())).then(() => true);
+  const patience = new AbortController();
+  const late = sleep(timeout, patience).then(
+    () => false,
+    () => false,
+  );
+  const isDrained = await Promise.race([drained, late]);
+  patience.abort();
+  if (isDrained) return;
+  log.warn({ timeout }, 'calls under way are cut off');
+  stop.abort(new GearError('unavailable', 'the manager is stopping'));
+  // So that the calls can say why they ended.
+  await Promise.race([drained, sleep(500)]);
+}
+
+function describeStore(metrics: Metrics, store: Store, conversions: Conversions, nodes: Nodes): void {
+  metrics.gauge('gear_images', 'Images in the store', () => store.totals().images);
+  metrics.gauge('gear_indexes', 'Indexes in the store', () => store.totals().indexes);
+  metrics.gauge('gear_objects', 'Objects in the store', () => store.usage.objects);
+  metrics.gauge('gear_object_bytes', 'Bytes of the objects in the store', () => store.usage.bytes);
+  metrics.gauge('gear_conversions_running', 'Conversions under way', () => conversions.size);
+  metrics.gauge('gear_nodes', 'Nodes that reported lately', () => nodes.size);
+}
