@@ -1,5 +1,5 @@
 import type { ImageDescription, ImageLayer } from '../../deploy/sandbox/oci-layout.ts';
-import { CHUNK } from './quick.ts';
+import { BUSYBOX_LAYER, CHUNK } from './quick.ts';
 import {
   archive,
   directory,
@@ -260,8 +260,9 @@ export function hostileImage(): ImageDescription {
       ),
       compression: 'none',
     },
+    { tar: BUSYBOX_LAYER() },
   ];
-  return { layers, config: { Cmd: ['/none'] } };
+  return { layers, config: { Cmd: ['/bin/sleep', '1000'] } };
 }
 
 /**
@@ -319,5 +320,5 @@ export function strangeLayers(): ImageLayer[] {
     whiteout('same', 'in-lower'),
     file('same/in-lower', 'upper'),
   );
-  return [{ tar: first }, { tar: second }];
+  return [{ tar: first }, { tar: second }, { tar: BUSYBOX_LAYER() }];
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
@@ -60,15 +61,23 @@ export const smallContent = (number: number): string => `small file ${number}\n`
 export const bigContent = (): Buffer => noise(BIG_SIZE, 7);
 const name = (number: number): string => String(number).padStart(4, '0');
 
+const busybox = (): Buffer[] => [
+  directory('bin/'),
+  file('bin/busybox', readFileSync(program('busybox')), { mode: 0o4755 }),
+  ...APPLETS.map((applet) => hardLink(`bin/${applet}`, 'bin/busybox', { mode: 0o4755 })),
+];
+
+/** A layer that lets an image run commands. */
+export const BUSYBOX_LAYER = (): Buffer => archive(...busybox());
+
 /** The image that most end-to-end tests use: busybox and a few hundred files, three layers, a configuration with a bit of everything. */
 export function quickImage(marker = 'quick'): ImageDescription {
   const numbers = Array.from({ length: SMALL_FILES }, (_, number) => number);
   const base = archive(
-    ...['./', 'bin/', 'etc/', 'proc/', 'sys/', 'dev/', 'var/', 'root/'].map((path) => directory(path)),
+    ...['./', 'etc/', 'proc/', 'sys/', 'dev/', 'var/', 'root/'].map((path) => directory(path)),
     directory('tmp/', { mode: 0o1777 }),
     directory('var/volume/'),
-    file('bin/busybox', readFileSync(program('busybox')), { mode: 0o4755 }),
-    ...APPLETS.map((applet) => hardLink(`bin/${applet}`, 'bin/busybox', { mode: 0o4755 })),
+    ...busybox(),
     file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n'),
     file('etc/group', 'root:x:0:\nuser:x:1000:\n'),
     file('etc/marker', 'lower\n'),
@@ -110,6 +119,28 @@ export function quickImage(marker = 'quick'): ImageDescription {
       StopSignal: 'SIGKILL',
     },
   };
+}
+
+/** Files of the image below, and their sizes: from a few bytes to a few chunks. */
+export const LOAD_FILES = 1200;
+const loadSize = (number: number): number => (number % 60 === 0 ? 5 * CHUNK + number : 1 + ((number * 7919) % 40_000));
+const loadContent = (number: number): Buffer => noise(loadSize(number), number + 1000);
+
+/** An image with enough content to keep readers busy while something goes wrong: /load/NNNN. */
+export function loadImage(): ImageDescription {
+  const numbers = Array.from({ length: LOAD_FILES }, (_, number) => number);
+  const files = numbers.map((number) => file(`load/${name(number)}`, loadContent(number)));
+  return {
+    layers: [{ tar: BUSYBOX_LAYER() }, { tar: archive(directory('load/'), ...files) }],
+    config: { Env: ['PATH=/bin'], Cmd: ['/bin/sh'] },
+  };
+}
+
+/** The line that sha256sum prints for each file of the load image. */
+export function loadSums(): string[] {
+  return Array.from({ length: LOAD_FILES }, (_, number) => {
+    return `${createHash('sha256').update(loadContent(number)).digest('hex')}  /load/${name(number)}`;
+  });
 }
 
 /** Writes an image as an OCI layout for a moment, and copies it to "docker://HOST/NAME:TAG". Gives what was written (its folder is gone). */
