@@ -130,7 +130,7 @@ function hideBelow(writer: LayerWriter, path: readonly ByteString[], node: Direc
     lsetxattr(writer.pathOf(path), OPAQUE_XATTR, Buffer.from('y'));
     return;
   }
-  // The kernel always merges the roots, so each name below is deleted by itself.
+  // The kernel always merges the roots, so each name below is hidden by itself.
   if (writer.lower === undefined) {
     throw new GearError(
       'failed-precondition',
@@ -139,6 +139,7 @@ function hideBelow(writer: LayerWriter, path: readonly ByteString[], node: Direc
   }
   for (const name of writer.lower.names([])) node.whiteouts.add(name);
   settleWhiteouts(node);
+  for (const child of node.children.values()) if (child.kind === 'directory') child.opaque = true;
   node.opaque = false;
 }
 
