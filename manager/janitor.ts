@@ -1,6 +1,6 @@
 import { sleep } from '#core/abort.ts';
 import type { Logger } from '#core/log.ts';
-import type { Store } from './store/store.ts';
+import type { Store } from './catalog/store.ts';
 
 const LONGEST = 6 * 3_600_000;
 

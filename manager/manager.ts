@@ -16,10 +16,10 @@ import { imagesService } from './api/images.ts';
 import { Metrics } from './api/metrics.ts';
 import { HEARTBEAT_SECONDS, monitorService } from './api/monitor.ts';
 import { contentStoreService } from './api/objects.ts';
+import { openStore, type Store } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
 import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
-import { openStore, type Store } from './store/store.ts';
 import { checkWritable } from './store/writable.ts';
 
 /** Where a manager listens ("HOST:PORT"), as written to addresses.json in its root. */

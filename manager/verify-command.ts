@@ -1,8 +1,8 @@
 import { EXIT } from '#core/cli/command.ts';
 import { formatBytes } from '#core/cli/table.ts';
 import type { Logger } from '#core/log.ts';
+import { openStore } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
-import { openStore } from './store/store.ts';
 
 /** `gear manager --verify`: says on standard output what is damaged. Fails where something is. */
 export async function verifyCommand(config: ManagerConfig, log: Logger, signal: AbortSignal): Promise<number> {

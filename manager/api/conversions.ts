@@ -1,11 +1,11 @@
 import type { Abortable } from '#core/abort.ts';
 import type { Logger } from '#core/log.ts';
 import { SingleFlight } from '#core/single-flight.ts';
+import type { Store } from '../catalog/store.ts';
+import { openConversionTarget } from '../converter/local-target.ts';
 import type { ConversionRequest, ConversionResult, ConvertProgress } from '../converter/request.ts';
 import type { ConversionTarget } from '../converter/target.ts';
 import { formatReference, parseReference } from '../registry/reference.ts';
-import { openConversionTarget } from '../store/conversion-target.ts';
-import type { Store } from '../store/store.ts';
 
 /** Does one conversion; see converter/convert.ts. */
 export type Convert = (

@@ -1,8 +1,8 @@
 import { GearError } from '#core/errors.ts';
 import type { Image, ListRequest, ListResponse } from '#proto/gen/gear/v1/images.ts';
 import type { PagePosition } from '../catalog/catalog.ts';
+import type { Store } from '../catalog/store.ts';
 import { imageToWire } from '../converter/image-wire.ts';
-import type { Store } from '../store/store.ts';
 
 const USUAL_PAGE = 100;
 const MAX_PAGE = 1000;

@@ -1,9 +1,9 @@
 import { parseDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { ConvertProgress_Phase, type ImagesServer, ImagesService, type Platform } from '#proto/gen/gear/v1/images.ts';
+import type { Store } from '../catalog/store.ts';
 import { imageFromWire, imageToWire, layerToWire } from '../converter/image-wire.ts';
 import type { ConversionRequest, ConvertPhase, ConvertProgress } from '../converter/request.ts';
-import type { Store } from '../store/store.ts';
 import type { Conversions } from './conversions.ts';
 import type { Handlers } from './handlers.ts';
 import { listImages } from './image-list.ts';

@@ -1,8 +1,8 @@
 import { rmSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { DIGEST_BYTES, type Digest, digestFromBytes, digestToBytes } from '#core/digest.ts';
-import type { ImageRecord, LayerRecord } from '../converter/target.ts';
 import { decodeRecord, encodeRecord } from '../store/image-record.ts';
+import type { ImageRecord, LayerRecord } from '../store/record.ts';
 import { namesOf, type Wanted } from './names.ts';
 import { SCHEMA, SCHEMA_VERSION, STATEMENTS } from './schema.ts';
 

@@ -1,11 +1,7 @@
 import { GearError } from '#core/errors.ts';
+import type { Platform } from '#core/platform.ts';
 
-/** An OS and CPU that an image is for, in OCI's words ("linux", "arm64", "v8"). `variant` may be empty. */
-export interface Platform {
-  readonly os: string;
-  readonly architecture: string;
-  readonly variant: string;
-}
+export type { Platform } from '#core/platform.ts';
 
 const ARCHITECTURES: Readonly<Record<string, string>> = {
   x64: 'amd64',

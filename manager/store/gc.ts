@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Abortable } from '#core/abort.ts';
 import { DIGEST_BYTES, type Digest, digestFromBytes } from '#core/digest.ts';
-import type { Catalog } from '../catalog/catalog.ts';
 import type { IndexStore } from './index-store.ts';
 import type { Leases } from './leases.ts';
 import { LiveSet } from './live-set.ts';
@@ -14,8 +13,21 @@ export interface Freed {
   readonly bytes: number;
 }
 
+/** Who needs what, as the catalogue knows it. */
+export interface References {
+  /** The indexes that images need. */
+  neededIndexes(): Digest[];
+  /** All indexes. */
+  indexDigests(): Digest[];
+  /** The digests of an index's objects, 32 bytes each. */
+  objectDigests(index: Digest): Buffer;
+  removeIndex(index: Digest): void;
+  /** `objects`: at least as many as all indexes have. */
+  totals(): { readonly objects: number };
+}
+
 export interface CollectionParts {
-  readonly catalog: Catalog;
+  readonly catalog: References;
   readonly indexes: IndexStore;
   readonly objects: ObjectStore;
   readonly leases: Leases;
@@ -59,7 +71,7 @@ export async function collectGarbage(
   return { indexes: dead.length, objects: removed, bytes };
 }
 
-async function mark(catalog: Catalog, signal: AbortSignal | undefined): Promise<LiveSet> {
+async function mark(catalog: References, signal: AbortSignal | undefined): Promise<LiveSet> {
   const live = new LiveSet(catalog.totals().objects);
   for (const index of catalog.indexDigests()) {
     signal?.throwIfAborted();

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, ociDigest, parseDigest } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
-import type { ImageRecord, LayerRecord } from '../converter/target.ts';
+import type { ImageRecord, LayerRecord } from './record.ts';
 
 const VERSION = 1;
 

@@ -2,10 +2,10 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncFolder, writeAtomically } from '#core/atomic-file.ts';
 import { GearError, isErrno } from '#core/errors.ts';
-import type { ImageRecord } from '../converter/target.ts';
 import { diskError } from './disk-error.ts';
 import { decodeRecord, encodeRecord, imageId } from './image-record.ts';
 import type { Layout } from './layout.ts';
+import type { ImageRecord } from './record.ts';
 
 const SUFFIX = '.json';
 

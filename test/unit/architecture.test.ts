@@ -70,7 +70,7 @@ const MAY_USE: Readonly<Partial<Record<Room, readonly Room[]>>> = {
   ],
   'manager/store': [],
   'manager/registry': [],
-  'manager/catalog': ['manager/store'],
+  'manager/catalog': ['manager/store', 'manager/registry'],
   'manager/converter': ['manager/registry', 'manager/store', 'manager/catalog'],
 };
 

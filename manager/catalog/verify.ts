@@ -1,9 +1,9 @@
 import type { Abortable } from '#core/abort.ts';
 import { DIGEST_BYTES, type Digest, digestFromBytes, Hasher, ociDigest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
-import type { Catalog } from '../catalog/catalog.ts';
-import type { IndexStore } from './index-store.ts';
-import type { ObjectStore } from './object-store.ts';
+import type { IndexStore } from '../store/index-store.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { Catalog } from './catalog.ts';
 
 export interface Verified {
   readonly objects: number;

@@ -4,26 +4,27 @@ import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { KeyedLock } from '#core/keyed-lock.ts';
 import type { Logger } from '#core/log.ts';
-import { Catalog, type PagePosition } from '../catalog/catalog.ts';
-import { readWanted } from '../catalog/names.ts';
-import type { ImageRecord, LayerRecord, Platform } from '../converter/target.ts';
+import type { Platform } from '#core/platform.ts';
 import { choosePlatform, formatPlatform, hostPlatform } from '../registry/platform.ts';
-import { FilesystemObjectStore, type Usage } from './filesystem.ts';
-import { openFlusher } from './flush.ts';
-import { collectGarbage, type Freed } from './gc.ts';
-import { ImageStore } from './image-store.ts';
-import { IndexStore } from './index-store.ts';
-import { Layout } from './layout.ts';
-import { type Lease, Leases } from './leases.ts';
-import { lockRoot } from './lock.ts';
-import type { ObjectStore } from './object-store.ts';
+import { FilesystemObjectStore, type Usage } from '../store/filesystem.ts';
+import { openFlusher } from '../store/flush.ts';
+import { collectGarbage, type Freed } from '../store/gc.ts';
+import { ImageStore } from '../store/image-store.ts';
+import { IndexStore } from '../store/index-store.ts';
+import { Layout } from '../store/layout.ts';
+import { type Lease, Leases } from '../store/leases.ts';
+import { lockRoot } from '../store/lock.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { ImageRecord, LayerRecord } from '../store/record.ts';
+import { Catalog, type PagePosition } from './catalog.ts';
+import { readWanted } from './names.ts';
 import { factsOf, reconcile } from './reconcile.ts';
 import { type Verified, verifyContents } from './verify.ts';
 
 export interface StoreOptions {
   readonly root: string;
   readonly log: Logger;
-  /** Milliseconds; see leases.ts. Default: an hour. */
+  /** Milliseconds; see ../store/leases.ts. Default: an hour. */
   readonly grace?: number | undefined;
   /** Makes the catalogue again from the files. */
   readonly rebuild?: boolean | undefined;
@@ -181,7 +182,7 @@ export class Store implements AsyncDisposable {
     return await this.collect({ everything: false, signal });
   }
 
-  /** Removes what nobody needs: with `everything` also objects that no index ever named. One at a time. See gc.ts. */
+  /** Removes what nobody needs: with `everything` also objects that no index ever named. One at a time. See ../store/gc.ts. */
   async collect(options: { readonly everything: boolean } & Abortable): Promise<Freed> {
     const { log } = this.#parts;
     if (this.#mustNotCollect) {

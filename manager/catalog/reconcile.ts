@@ -3,9 +3,9 @@ import type { Digest } from '#core/digest.ts';
 import { decodeIndex } from '#core/index/encode.ts';
 import { objectsOf, summarize } from '#core/index/objects.ts';
 import type { Logger } from '#core/log.ts';
-import type { Catalog, IndexFacts } from '../catalog/catalog.ts';
-import type { ImageStore } from './image-store.ts';
-import type { IndexStore } from './index-store.ts';
+import type { ImageStore } from '../store/image-store.ts';
+import type { IndexStore } from '../store/index-store.ts';
+import type { Catalog, IndexFacts } from './catalog.ts';
 
 export interface Reconciled {
   readonly images: number;

@@ -1,7 +1,7 @@
 import { isGearError } from '#core/errors.ts';
 import { DEFAULT_CHUNK_SIZE } from '#core/index/tree.ts';
-import type { ConversionTarget } from '../converter/target.ts';
-import type { Store } from './store.ts';
+import type { Store } from '../catalog/store.ts';
+import type { ConversionTarget } from './target.ts';
 
 /** This process's own store as the place where a conversion's results go. Until it is disposed, nothing that the conversion finds is collected. */
 export function openConversionTarget(store: Store): ConversionTarget & Disposable {
