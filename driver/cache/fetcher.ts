@@ -27,7 +27,10 @@ const TRIES = 3;
 export class Fetcher {
   readonly #remote: RemoteReader;
   readonly #log: Logger;
+  /** Requests that were answered. */
   fetches = 0;
+  /** Whole objects among them. */
+  fetchedObjects = 0;
   fetchedBytes = 0;
   /** Answers that did not match. */
   mismatches = 0;
@@ -39,9 +42,11 @@ export class Fetcher {
 
   /** A whole object of at most one chunk. Throws corrupt after several wrong answers. */
   async whole(object: WantedObject, options: FetchOptions): Promise<Buffer> {
-    return await this.#verified(object, 0, object.size, options, (bytes) =>
-      this.#compare(object, 'object', object.digest, digestOf(bytes)),
+    const bytes = await this.#verified(object, 0, object.size, options, (found) =>
+      this.#compare(object, 'object', object.digest, digestOf(found)),
     );
+    this.fetchedObjects++;
+    return bytes;
   }
 
   /** Chunks `first` to `first + count - 1` in one request, each verified. */

@@ -51,6 +51,8 @@ export interface ObjectFilesystemStats {
   readonly fetchedObjects: number;
   readonly fetchedBytes: number;
   readonly fetches: number;
+  /** Answers whose bytes did not match their digest. */
+  readonly mismatches: number;
   readonly errors: number;
   /** Bytes in `public/`, pinned or not; undefined while they are still being counted. */
   readonly cacheBytes: number | undefined;

@@ -167,7 +167,8 @@ export class ObjectFileSystem implements FileSystem {
     const object = entry.object(row);
     const work = async () => {
       using limited = deadline(this.#options.deadline(), `object ${object.digest}`);
-      entry.fetchedBytes += await this.#options.cache.whole(entry.image, object, { signal: limited });
+      const fetched = await this.#options.cache.whole(entry.image, object, { signal: limited });
+      entry.fetchedBytes += fetched;
     };
     work().catch((error: unknown) => {
       this.#options.log.debug({ image: entry.image, object: object.digest }, `not fetched ahead: ${messageOf(error)}`);

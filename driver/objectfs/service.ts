@@ -1,0 +1,199 @@
+import { closeSync, openSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { temporaryName } from '#core/atomic-file.ts';
+import { GearError, messageOf } from '#core/errors.ts';
+import type { Logger } from '#core/log.ts';
+import { VERSION } from '#core/version.ts';
+import type { CacheLayout } from '../cache/layout.ts';
+import { ObjectCache } from '../cache/object-cache.ts';
+import type { Channel } from '../kernel/fuse/channel.ts';
+import { Protocol } from '../kernel/fuse/protocol.ts';
+import { GrpcSource } from '../remote/grpc-source.ts';
+import { PatientSource } from '../remote/patient-source.ts';
+import { serveControl } from './control.ts';
+import { backingDevice, DirectOpens } from './direct-opens.ts';
+import { ImageEntries } from './image-entries.ts';
+import type { ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
+import { ObjectFileSystem } from './object-file-system.ts';
+import { FUSE_FD } from './processes.ts';
+import { type ObjectfsFiles, readSession, type Session, writeSession } from './session.ts';
+import { changeSettings, type Settings, writeSettings } from './settings.ts';
+
+/** What the service cannot do alone. */
+export interface ProcessControl {
+  supervisor(): number;
+  stop(): Promise<void>;
+  replace(script: string | undefined): void;
+}
+
+export interface ServiceOptions {
+  readonly layout: CacheLayout;
+  readonly files: ObjectfsFiles;
+  readonly settings: Settings;
+  readonly channel: Channel;
+  readonly log: Logger;
+  readonly refuseResent: boolean;
+  readonly control: ProcessControl;
+}
+
+/** All that the server process is made of. */
+export class Service {
+  readonly #options: ServiceOptions;
+  readonly #log: Logger;
+  readonly #images: ImageEntries;
+  readonly #cache: ObjectCache;
+  readonly #opens: DirectOpens;
+  readonly #protocol: Protocol;
+  readonly #remote: PatientSource;
+  #source: GrpcSource;
+  #settings: Settings;
+  #session: Session;
+  #ended: Promise<void> | undefined;
+
+  constructor(options: ServiceOptions) {
+    const { layout, files, settings, channel, log } = options;
+    this.#options = options;
+    this.#log = log;
+    this.#settings = settings;
+    this.#session = readSession(files.session);
+    this.#source = new GrpcSource(settings.manager);
+    this.#remote = new PatientSource(this.#source, { log });
+    this.#cache = new ObjectCache({ layout, remote: this.#remote, log, cacheSize: settings.cacheSize });
+    this.#images = new ImageEntries(layout.paths, log);
+    this.#opens = new DirectOpens(backingDevice(FUSE_FD), files.opens, log);
+    const fileSystem = new ObjectFileSystem({
+      images: this.#images,
+      cache: this.#cache,
+      opens: this.#opens,
+      log,
+      folder: layout.paths.public,
+      deadline: () => this.#settings.deadline,
+      passthrough: () => this.#passthrough(),
+    });
+    this.#protocol = new Protocol({
+      fileSystem,
+      send: (pieces) => channel.send(pieces),
+      log,
+      onInit: (negotiated) => this.#remember({ negotiated }),
+      refuseResent: options.refuseResent,
+    });
+  }
+
+  /** Settles when the mount is gone. */
+  get ended(): Promise<void> {
+    return this.#ended ?? Promise.reject(new GearError('failed-precondition', 'not started'));
+  }
+
+  /** Answers the kernel from now on, and whoever connects to the socket. */
+  async start(): Promise<void> {
+    this.#ended = this.#options.channel
+      .serve((message) => void this.#protocol.handle(message))
+      .then(() => this.#protocol.calls.abortAll());
+    this.#ended.catch(() => {});
+    const { control, files } = this.#options;
+    await serveControl(
+      files.socket,
+      {
+        hello: () => ({ version: VERSION, server: process.pid, supervisor: control.supervisor() }),
+        stats: () => this.stats(),
+        configure: (params) => this.#configure(params as Partial<ObjectFilesystemSettings>),
+        stop: () => control.stop(),
+        replace: (params) => control.replace((params as { script?: string } | null)?.script),
+      },
+      this.#log,
+    );
+    this.#cache.evictor.count().catch((err: unknown) => this.#log.warn({ err }, 'the caches could not be counted'));
+  }
+
+  /** Every few seconds. */
+  tick(): void {
+    void this.flush();
+    this.#images.used();
+    try {
+      this.#opens.compact();
+    } catch (err) {
+      this.#log.warn({ err }, 'record of open files not compacted');
+    }
+  }
+
+  async flush(): Promise<void> {
+    try {
+      await this.#cache.mark.flush();
+    } catch (err) {
+      this.#log.warn({ err }, 'caches not flushed');
+    }
+  }
+
+  stats(): ObjectFilesystemStats {
+    const { fetcher, evictor } = this.#cache;
+    const images = this.#images.used().map((entry) => entry.stats());
+    return {
+      version: VERSION,
+      supervisor: this.#options.control.supervisor(),
+      server: process.pid,
+      startedAt: this.#session.startedAt,
+      passthrough: this.#session.passthrough ?? this.#session.negotiated?.passthrough ?? false,
+      settings: this.#settings,
+      images,
+      inFlight: this.#protocol.calls.size,
+      oldestMilliseconds: Math.round(this.#protocol.calls.oldestMilliseconds),
+      openPassthrough: this.#opens.size,
+      fetches: fetcher.fetches,
+      fetchedObjects: fetcher.fetchedObjects,
+      fetchedBytes: fetcher.fetchedBytes,
+      mismatches: fetcher.mismatches,
+      errors: images.reduce((sum, { errors }) => sum + errors, 0),
+      cacheBytes: evictor.bytes,
+      evictedObjects: evictor.evictedObjects,
+      evictedBytes: evictor.evictedBytes,
+      managerAway: this.#remote.away,
+      residentBytes: process.memoryUsage.rss(),
+    };
+  }
+
+  #configure(change: Partial<ObjectFilesystemSettings>): void {
+    const settings = changeSettings(this.#settings, change);
+    if (settings.manager !== this.#settings.manager) {
+      const before = this.#source;
+      this.#source = new GrpcSource(settings.manager);
+      this.#remote.replace(this.#source);
+      before[Symbol.dispose]();
+    }
+    this.#settings = settings;
+    this.#log.level = settings.logLevel;
+    this.#cache.evictor.limit = settings.cacheSize;
+    writeSettings(this.#options.files.settings, settings);
+    this.#log.info({ settings }, 'configured');
+  }
+
+  /** Whether complete objects are read past us. Tried once for a mount: what a node id means hangs on it. */
+  #passthrough(): boolean {
+    const known = this.#session.passthrough;
+    if (known !== undefined) return known;
+    const passthrough = this.#session.negotiated?.passthrough === true && this.#tryPassthrough();
+    this.#remember({ passthrough });
+    return passthrough;
+  }
+
+  #tryPassthrough(): boolean {
+    const file = join(this.#options.layout.partial, temporaryName());
+    const device = backingDevice(FUSE_FD);
+    const fd = openSync(file, 'wx+', 0o400);
+    try {
+      device.close(device.open(fd));
+      return true;
+    } catch (error) {
+      this.#log.warn(`no passthrough: ${messageOf(error)}; complete objects are read through this process`);
+      return false;
+    } finally {
+      closeSync(fd);
+      rmSync(file, { force: true });
+    }
+  }
+
+  // Written before anything is answered that depends on it.
+  #remember(facts: Partial<Session>): void {
+    this.#session = { ...this.#session, ...facts };
+    writeSession(this.#options.files.session, this.#session);
+  }
+}
