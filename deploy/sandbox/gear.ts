@@ -54,7 +54,9 @@ export interface ManagerOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
-export interface TestManager extends Service {
+export interface TestManager extends Omit<Service, 'start'> {
+  /** Starts it again, with further arguments this time. */
+  start(args?: readonly string[]): Promise<void>;
   readonly root: string;
   /** "127.0.0.1:PORT" of gRPC, of the monitor and of HTTP. */
   readonly address: string;
@@ -115,8 +117,8 @@ export async function startManager(options: ManagerOptions = {}): Promise<TestMa
     },
     stop: () => running.stop(),
     kill: () => running.kill(),
-    start: async () => {
-      ({ running } = await launch(['--listen', grpc, '--monitor-listen', monitor, '--http-listen', http]));
+    start: async (args = []) => {
+      ({ running } = await launch(['--listen', grpc, '--monitor-listen', monitor, '--http-listen', http, ...args]));
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
