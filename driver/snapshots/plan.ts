@@ -9,12 +9,10 @@ export type MountPlan =
       readonly kind: 'overlay';
       /** From the top down. */
       readonly lower: readonly string[];
-      /** Data-only lower layers, behind all the others. */
+      /** Data-only lower layers, behind all the others. Where there are any, chmod and rename of lower files stay metadata. */
       readonly data: readonly string[];
       /** Left out: the mount is read-only. */
       readonly upper?: { readonly upper: string; readonly work: string };
-      /** Whether chmod and rename of lower files may stay metadata (metacopy, redirect_dir). */
-      readonly lazy: boolean;
     };
 
 /** What a layer looks like from above: a Gear layer is its image, any other its own folder. */
@@ -37,12 +35,11 @@ export function planMount(chain: readonly [ChainLink, ...ChainLink[]], { writabl
   const seen = writable ? (top.view === undefined ? ancestors : chain) : chain;
   const lower = seen.map(({ layer, view }) => view?.lower ?? layer.diff);
   const data = [...new Set(seen.flatMap(({ view }) => view?.data ?? []))];
-  const lazy = data.length > 0;
   if (writable) {
     if (lower.length === 0) return { kind: 'folder', path: top.layer.diff };
-    return { kind: 'overlay', lower, data, upper: { upper: top.layer.diff, work: top.layer.work }, lazy };
+    return { kind: 'overlay', lower, data, upper: { upper: top.layer.diff, work: top.layer.work } };
   }
   const [only] = lower;
-  if (lower.length === 1 && !lazy && only !== undefined) return { kind: 'folder', path: only };
-  return { kind: 'overlay', lower, data, lazy };
+  if (lower.length === 1 && data.length === 0 && only !== undefined) return { kind: 'folder', path: only };
+  return { kind: 'overlay', lower, data };
 }

@@ -188,16 +188,19 @@ export class Snapshots {
   }
 
   async #perform(plan: Extract<MountPlan, { kind: 'overlay' }>, target: string, mountLabel: string): Promise<void> {
-    await mountOverlay({
+    await mountOverlay(
       target,
-      lower: plan.lower,
-      data: plan.data,
-      ...(plan.upper === undefined ? {} : { upper: plan.upper.upper, work: plan.upper.work }),
-      metacopy: plan.lazy,
-      redirect: plan.lazy,
-      mountLabel,
-    });
-    this.#log.debug({ target, lower: plan.lower.length, lazy: plan.lazy }, 'mounted');
+      {
+        lower: plan.lower,
+        data: plan.data,
+        ...(plan.upper ?? {}),
+        // Files of the index and of the upper folder lie on different filesystems: one device, and numbers that survive a copy-up.
+        xino: 'auto',
+        label: mountLabel,
+      },
+      { source: 'gear' },
+    );
+    this.#log.debug({ target, lower: plan.lower.length, data: plan.data.length }, 'mounted');
   }
 
   async #unmount(layer: Layer): Promise<void> {
