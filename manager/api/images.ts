@@ -1,9 +1,10 @@
 import { parseDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
-import { ConvertProgress_Phase, type ImagesServer, ImagesService, type Platform } from '#proto/gen/gear/v1/images.ts';
+import { type ImagesServer, ImagesService, type Platform } from '#proto/gen/gear/v1/images.ts';
 import type { Store } from '../catalog/store.ts';
 import { imageFromWire, imageToWire, layerToWire } from '../converter/image-wire.ts';
-import type { ConversionRequest, ConvertPhase, ConvertProgress } from '../converter/request.ts';
+import { progressToWire } from '../converter/progress-wire.ts';
+import type { ConversionRequest, ConvertProgress } from '../converter/request.ts';
 import type { Conversions } from './conversions.ts';
 import type { Handlers } from './handlers.ts';
 import { listImages } from './image-list.ts';
@@ -12,15 +13,6 @@ import { Latest } from './latest.ts';
 
 /** Milliseconds between two messages about one conversion. */
 const PROGRESS_INTERVAL = 100;
-
-const PHASES: Readonly<Record<ConvertPhase, ConvertProgress_Phase>> = {
-  resolve: ConvertProgress_Phase.PHASE_RESOLVE,
-  fetch: ConvertProgress_Phase.PHASE_FETCH,
-  layers: ConvertProgress_Phase.PHASE_LAYERS,
-  index: ConvertProgress_Phase.PHASE_INDEX,
-  push: ConvertProgress_Phase.PHASE_PUSH,
-  done: ConvertProgress_Phase.PHASE_DONE,
-};
 
 const NO_PROGRESS: ConvertProgress = {
   phase: 'resolve',
@@ -90,19 +82,4 @@ export function imagesService(store: Store, conversions: Conversions, handlers: 
 
 function wantedPlatform(platform: Platform | undefined): Platform | undefined {
   return platform?.os === '' ? undefined : platform;
-}
-
-function progressToWire(progress: ConvertProgress) {
-  return {
-    phase: PHASES[progress.phase],
-    doneBytes: BigInt(progress.doneBytes),
-    totalBytes: BigInt(progress.totalBytes),
-    layer: progress.layer,
-    layers: progress.layers,
-    entries: BigInt(progress.entries),
-    newObjects: BigInt(progress.newObjects),
-    newBytes: BigInt(progress.newBytes),
-    image: undefined,
-    unchanged: false,
-  };
 }
