@@ -13,7 +13,8 @@ import type { ConversionRequest, ConversionResult, ConvertProgress } from '../co
 import { openScratch } from '../converter/scratch.ts';
 import { formatPlatform, parsePlatform } from '../registry/platform.ts';
 import { type ImageReference, parseReference } from '../registry/reference.ts';
-import { formatBytes, ProgressView } from './convert-progress.ts';
+import { convertLine } from './convert-progress.ts';
+import { formatBytes, ProgressView, progressStyle } from './progress-view.ts';
 import { MANAGER_ADDRESS, REGISTRY_OPTIONS, registryAccess, scratchFolder } from './registry-options.ts';
 
 const OPTIONS = {
@@ -128,15 +129,14 @@ converted here, as with --local. --authfile, --insecure-registry, --docker-host 
       );
     }
     using connection = connect(values.manager, '--manager');
-    const style = values.json ? 'json' : values.quiet ? 'none' : process.stderr.isTTY ? 'terminal' : 'plain';
     let last: ConvertProgress | undefined;
     const start = performance.now();
     let result: ConversionResult;
     {
-      using view = new ProgressView(style);
+      using view = new ProgressView(progressStyle(values), convertLine);
       const onProgress = (progress: ConvertProgress) => {
         last = progress;
-        view.show(progress);
+        if (progress.phase !== 'done') view.show(progress);
       };
       if (local) {
         const log = createLogger('convert', values['log-level']);

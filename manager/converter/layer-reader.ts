@@ -10,7 +10,7 @@ const READ_SIZE = 256 * 1024;
 const PIECE_SIZE = 256 * 1024;
 const AHEAD = 1024 * 1024;
 
-type Compression = 'gzip' | 'zstd' | 'none';
+export type Compression = 'gzip' | 'zstd' | 'none';
 
 export interface LayerReaderOptions {
   /** Names the layer in errors: "docker://...: layer 2 of 5". */
@@ -34,6 +34,13 @@ function compressionOf(head: Buffer, name: string): Compression {
       throw new GearError('unsupported', `${name} is compressed with ${other}: gzip, zstd and none are supported`);
   }
   return 'none';
+}
+
+/** How the blob in a file is compressed. Throws as above. */
+export async function compressionOfFile(path: string, name: string): Promise<Compression> {
+  await using handle = await open(path);
+  const { bytesRead, buffer } = await handle.read(Buffer.alloc(8), 0, 8, 0);
+  return compressionOf(buffer.subarray(0, bytesRead), name);
 }
 
 /** One layer's blob, uncompressed as it is read, its digest and diff id verified on the way. */

@@ -1,11 +1,11 @@
-import { link, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
 import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { MEDIA } from './manifest.ts';
 import type { OciReference } from './reference.ts';
 
-/** The bytes of a blob, or the path of a file on the same filesystem that holds them. */
+/** The bytes of a blob, or the absolute path of a file that holds them. */
 export type BlobContent = Uint8Array | { readonly file: string };
 
 /** The name of the image in a layout that Gear writes. */
@@ -27,7 +27,7 @@ export async function writeLayout(
   await mkdir(folder, { recursive: true });
   const digest = digestOf(manifest);
   for (const [name, content] of [...blobs, [digest, manifest] as const]) {
-    if ('file' in content) await link(content.file, join(folder, name));
+    if ('file' in content) await symlink(content.file, join(folder, name));
     else await writeFile(join(folder, name), content);
   }
   await writeFile(join(path, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
