@@ -139,7 +139,7 @@ describe('decodeIndex', () => {
     ['entries', 2, below(file('a'), file('b', { digest: Buffer.alloc(32) }))],
     ['nameBytes', 2, below(file('abc'))],
     ['pathBytes', 3, below(dir('ab'), file('c', { parent: 1 }))],
-    ['depth', 1, below(dir('a'), dir('b', { parent: 1 }))],
+    ['depth', 0, below(dir('a'), dir('b', { parent: 1 }))],
     ['targetBytes', 2, below(symlink('a', 'abc'))],
     ['xattrs', 1, below(file('a', { xattrs: ['a', 'b'].map(xattr) }))],
     ['xattrNameBytes', 2, below(file('a', { xattrs: [xattr('abc')] }))],
@@ -154,7 +154,7 @@ describe('decodeIndex', () => {
     const random = new Random(5);
     const whole = encodeIndex(randomTree(3, { kind: 'layer', entries: 40, chunkSize: 4096 }).tree);
     let refused = 0;
-    for (let round = 0; round < 4000; round++) {
+    for (let round = 0; round < 1500; round++) {
       const bytes = Buffer.from(whole.subarray(0, random.chance(0.2) ? random.int(0, whole.length) : whole.length));
       for (let count = random.int(1, 4); count > 0 && bytes.length > 0; count--) {
         bytes[random.int(0, bytes.length - 1)] = random.int(0, 255);
@@ -168,7 +168,7 @@ describe('decodeIndex', () => {
         refused++;
       }
     }
-    expect(refused).toBeGreaterThan(1000);
+    expect(refused).toBeGreaterThan(400);
   });
 });
 

@@ -4,8 +4,8 @@ import { GearError, isGearError } from '../errors.ts';
 import { showPath } from '../tar/path.ts';
 import { inodeOf, strayField } from './decode-entry.ts';
 import { DEFAULT_INDEX_LIMITS, type IndexLimits } from './limits.ts';
-import type { ByteString, Directory, Inode, RegularFile, Tree } from './tree.ts';
-import { checkChunkSize, checkInode, checkName, refuseReading as refuse } from './validate.ts';
+import type { ByteString, Directory, Inode, Tree } from './tree.ts';
+import { checkChunkSize, checkInode, checkName, ObjectRules, refuseReading as refuse } from './validate.ts';
 import { INDEX_VERSION, kindOf } from './wire.ts';
 
 const TAG = { version: (1 << 3) | 0, chunkSize: (2 << 3) | 0, kind: (3 << 3) | 0, entries: (4 << 3) | 2 } as const;
@@ -39,11 +39,11 @@ class IndexDecoder {
   readonly #open: OpenDirectory[] = [];
   /** By position: inodes that a hard link may name. */
   readonly #linkable: (Inode | undefined)[] = [];
-  readonly #objects = new Map<string, RegularFile>();
-  #totalBytes = 0;
+  readonly #objects: ObjectRules;
 
   constructor(limits: IndexLimits) {
     this.#limits = limits;
+    this.#objects = new ObjectRules(limits, refuse);
   }
 
   decode(reader: BinaryReader): Tree {
@@ -99,6 +99,8 @@ class IndexDecoder {
 
   #addBelow(tree: Tree, entry: Entry, name: ByteString, position: number): void {
     const parent = this.#parentOf(entry, name);
+    const depth = this.#open.length - 1;
+    if (depth > this.#limits.depth) throw refuse(`it nests deeper than ${this.#limits.depth} directories`);
     checkName(name, this.#limits, refuse);
     if (name <= parent.lastName) {
       throw refuse(`${showPath(name)} comes after ${showPath(parent.lastName)}: names are not in order, or double`);
@@ -109,7 +111,6 @@ class IndexDecoder {
     const inode = this.#inode(tree, entry, name, position);
     parent.directory.children.set(name, inode);
     if (inode.type !== 'directory') return;
-    if (this.#open.length > this.#limits.depth) throw refuse(`it nests deeper than ${this.#limits.depth} directories`);
     this.#open.push({ position, directory: inode, pathBytes, lastName: '' });
   }
 
@@ -141,26 +142,13 @@ class IndexDecoder {
     }
     checkInode(inode, name, tree, this.#limits, refuse);
     if (inode.type !== 'directory') this.#linkable[position] = inode;
-    if (inode.type === 'file') this.#checkObject(inode, name);
-    return inode;
-  }
-
-  /** One digest means one content, so one size; and then there is no need to keep it twice. */
-  #checkObject(file: RegularFile, name: ByteString): void {
-    this.#totalBytes += file.size;
-    if (this.#totalBytes > this.#limits.totalBytes)
-      throw refuse(`its files have more than ${this.#limits.totalBytes} bytes`);
-    if (file.digest === undefined) return;
-    const known = this.#objects.get(file.digest);
-    if (known === undefined) this.#objects.set(file.digest, file);
-    else if (known.size !== file.size || !known.chunkDigests.equals(file.chunkDigests)) {
-      throw refuse(
-        `${showPath(name)} has the digest ${file.digest}, which has another size or other chunks elsewhere in it`,
-      );
-    } else {
-      file.digest = known.digest;
-      file.chunkDigests = known.chunkDigests;
+    if (inode.type === 'file') {
+      const first = this.#objects.add(inode, name);
+      // What is equal need not be in memory twice.
+      inode.digest = first.digest;
+      inode.chunkDigests = first.chunkDigests;
     }
+    return inode;
   }
 }
 

@@ -84,13 +84,27 @@ describe('an encoded index', () => {
     expect(decoded.get('c')).not.toBe(decoded.get('a'));
   });
 
+  it('may nest as deep as the limit, and is then read again', () => {
+    const make = (depth: number): Tree => {
+      let root = emptyDirectory();
+      root.children.set('f', fileOf());
+      for (let at = 0; at < depth; at++) root = { ...emptyDirectory(), children: new Map([['d', root]]) };
+      return { ...treeOf({}), root };
+    };
+    expect(decodeIndex(encodeIndex(make(1024)))).toEqual(make(1024));
+    expect(() => encodeIndex(make(1025))).toThrow(/deeper than 1024/);
+  });
+
   it('takes 100,000 entries in seconds', () => {
     const root = emptyDirectory();
     for (let at = 0; at < 1000; at++) {
       const directory = emptyDirectory();
       root.children.set(`directory-${at}`, directory);
       for (let file = 0; file < 100; file++) {
-        directory.children.set(`file-${file}`, fileOf({ size: 100, digest: digestOf(Buffer.from(`${at}/${file}`)) }));
+        directory.children.set(
+          `file-${file}`,
+          fileOf({ size: 100 + file, digest: digestOf(Buffer.from(`${at}/${file}`)) }),
+        );
       }
     }
     const start = performance.now();
@@ -103,7 +117,7 @@ describe('an encoded index', () => {
 describe('encodeIndex', () => {
   const deep = (): Directory => {
     let directory = emptyDirectory();
-    for (let at = 0; at < 2100; at++) {
+    for (let at = 0; at < 1100; at++) {
       const above = emptyDirectory();
       above.children.set('d', directory);
       directory = above;
@@ -150,7 +164,12 @@ describe('encodeIndex', () => {
     [treeOf({}, 'image', { implied: true }), /is implied, in the tree of an image/],
     [treeOf({ a: twice, b: twice }), /the directory "b" has another name/],
     [{ ...treeOf({}), root: loop }, /the directory "again" has another name/],
-    [{ ...treeOf({}), root: deep() }, /a path has more than 4096 bytes|deeper/],
+    [{ ...treeOf({}), root: deep() }, /deeper than 1024/],
+    [treeOf({ a: fileOf(), b: fileOf({ size: 4 }) }), /"b" has the digest .*, but another size/],
+    [
+      treeOf({ a: fileOf({ size: 2 ** 45, chunkDigests: { length: 2 ** 33 * 32 } as Buffer }) }),
+      /files have more than/,
+    ],
   ])('refuses what no index can hold: %#', (tree, message) => {
     expect(() => encodeIndex(tree)).toThrow(invalid(message));
   });

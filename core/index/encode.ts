@@ -1,9 +1,10 @@
 import { BinaryWriter } from '@bufbuild/protobuf/wire';
 import { Entry, EntryType, Index } from '#proto/gen/gear/v1/index.ts';
 import { digestToBytes } from '../digest.ts';
+import { showPath } from '../tar/path.ts';
 import { DEFAULT_INDEX_LIMITS } from './limits.ts';
 import { type ByteString, type Directory, type Inode, type RealInode, type Tree, walk } from './tree.ts';
-import { checkChunkSize, checkInode, checkName, refuseWriting } from './validate.ts';
+import { checkChunkSize, checkInode, checkName, ObjectRules, refuseWriting } from './validate.ts';
 import { INDEX_VERSION, KIND, TYPE } from './wire.ts';
 
 export { decodeIndex } from './decode.ts';
@@ -26,39 +27,50 @@ export function encodeIndex(tree: Tree): Buffer {
   // Entry by entry, so that there are never as many messages as entries.
   const write = (entry: Entry) => Entry.encode(entry, writer.uint32(ENTRIES_TAG).fork()).join();
 
-  const directories = new Map<Directory, number>([[root, 0]]);
+  const directories = new Map<Directory, Place>([[root, { position: 0, depth: 0 }]]);
   const inodes = new Map<Inode, number>();
+  const objects = new ObjectRules(DEFAULT_INDEX_LIMITS, refuseWriting);
   checkInode(root, '', tree, DEFAULT_INDEX_LIMITS, refuseWriting);
   write(entryOf(root, 0, ''));
   let position = 0;
   for (const { name, path, inode, parent } of walk(root)) {
-    position++;
-    checkPlace(position, path, name);
-    const at = directories.get(parent) as number;
+    const place = directories.get(parent) as Place;
+    checkPlace(++position, place.depth, path, name);
+    const entry = { ...EMPTY, parent: place.position, name: bytes(name) };
     if (inode.type === 'whiteout') {
-      if (kind === 'image') throw refuseWriting(`${JSON.stringify(path)} is a whiteout, in the tree of an image`);
-      write({ ...EMPTY, parent: at, name: bytes(name), type: TYPE.whiteout });
+      if (kind === 'image') throw refuseWriting(`${showPath(path)} is a whiteout, in the tree of an image`);
+      write({ ...entry, type: TYPE.whiteout });
       continue;
     }
-    const known = inode.type === 'directory' ? directories : inodes;
-    const first = (known as Map<Inode, number>).get(inode);
-    if (first === undefined) {
-      (known as Map<Inode, number>).set(inode, position);
-      checkInode(inode, name, tree, DEFAULT_INDEX_LIMITS, refuseWriting);
-      write(entryOf(inode, at, name));
-    } else if (inode.type === 'directory') {
-      throw refuseWriting(`the directory ${JSON.stringify(path)} has another name already`);
+    if (inode.type === 'directory') {
+      if (directories.has(inode)) throw refuseWriting(`the directory ${showPath(path)} has another name already`);
+      directories.set(inode, { position, depth: place.depth + 1 });
     } else {
-      write({ ...EMPTY, parent: at, name: bytes(name), type: EntryType.ENTRY_TYPE_HARD_LINK, link: first });
+      const first = inodes.get(inode);
+      if (first !== undefined) {
+        write({ ...entry, type: EntryType.ENTRY_TYPE_HARD_LINK, link: first });
+        continue;
+      }
+      inodes.set(inode, position);
     }
+    checkInode(inode, name, tree, DEFAULT_INDEX_LIMITS, refuseWriting);
+    if (inode.type === 'file') objects.add(inode, name);
+    write(entryOf(inode, place.position, name));
   }
   const encoded = writer.finish();
   return Buffer.from(encoded.buffer, encoded.byteOffset, encoded.byteLength);
 }
 
-function checkPlace(position: number, path: ByteString, name: ByteString): void {
-  const { entries, pathBytes } = DEFAULT_INDEX_LIMITS;
+interface Place {
+  readonly position: number;
+  /** Directories above, the root not counted. */
+  readonly depth: number;
+}
+
+function checkPlace(position: number, depth: number, path: ByteString, name: ByteString): void {
+  const { entries, pathBytes, depth: maxDepth } = DEFAULT_INDEX_LIMITS;
   if (position >= entries) throw refuseWriting(`it has more than ${entries} entries`);
+  if (depth > maxDepth) throw refuseWriting(`it nests deeper than ${maxDepth} directories`);
   if (path.length > pathBytes) throw refuseWriting(`a path has more than ${pathBytes} bytes`);
   checkName(name, DEFAULT_INDEX_LIMITS, refuseWriting);
 }

@@ -2,7 +2,7 @@ import { GearError } from '../errors.ts';
 import { showPath, WHITEOUT_PREFIX } from '../tar/path.ts';
 import { chunkDigestBytes } from './chunks.ts';
 import { type IndexLimits, MAX_CHUNK_SIZE, MAX_ID, MAX_MAJOR, MAX_MINOR, MIN_CHUNK_SIZE } from './limits.ts';
-import type { ByteString, Metadata, RealInode, Tree } from './tree.ts';
+import type { ByteString, Metadata, RealInode, RegularFile, Tree } from './tree.ts';
 import { isOverlayXattr } from './xattrs.ts';
 
 /** Throws the error for a tree that breaks a rule. When an index is written that is the caller's mistake, when one is read the index is corrupt. */
@@ -101,4 +101,36 @@ function checkMetadata(inode: Metadata, limits: IndexLimits, fail: Refuse): void
 
 function isCount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0;
+}
+
+/** The rules that regular files keep together: one digest is one content, and all are not more than the limit. */
+export class ObjectRules {
+  readonly #objects = new Map<string, RegularFile>();
+  readonly #limits: IndexLimits;
+  readonly #refuse: Refuse;
+  #totalBytes = 0;
+
+  constructor(limits: IndexLimits, refuse: Refuse) {
+    this.#limits = limits;
+    this.#refuse = refuse;
+  }
+
+  /** Takes the next file, and gives the first one with the same content. */
+  add(file: RegularFile, name: ByteString): RegularFile {
+    this.#totalBytes += file.size;
+    const { totalBytes } = this.#limits;
+    if (this.#totalBytes > totalBytes) throw this.#refuse(`its files have more than ${totalBytes} bytes`);
+    if (file.digest === undefined) return file;
+    const first = this.#objects.get(file.digest);
+    if (first === undefined) {
+      this.#objects.set(file.digest, file);
+      return file;
+    }
+    if (first.size !== file.size || !first.chunkDigests.equals(file.chunkDigests)) {
+      throw this.#refuse(
+        `${showPath(name)} has the digest ${file.digest}, but another size or other chunks than before`,
+      );
+    }
+    return first;
+  }
 }

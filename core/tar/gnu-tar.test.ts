@@ -95,6 +95,22 @@ describe('tars made by GNU tar', () => {
   });
 });
 
+it('exchanges binary attributes with GNU tar', async () => {
+  const root = await folder();
+  const xattrs = new Map([
+    ['user.binary', Buffer.from('0100000280ff0a3dc3', 'hex')],
+    ['user.a=b%', Buffer.from('odd name')],
+  ]);
+  async function* entries() {
+    const none = { uid: 0, gid: 0, mtimeSeconds: 5, mtimeNanoseconds: 0, size: 0, link: '', major: 0, minor: 0 };
+    yield { header: { ...none, path: 'f', type: 'file' as const, mode: 0o644, xattrs } };
+  }
+  const written = Buffer.concat(await Array.fromAsync(writeTar(entries())));
+  execFileSync('tar', ['-x', '--xattrs', '--no-same-owner', '-C', root], { input: written });
+  const [again] = await readAll(tar('-c', '--xattrs', '--format=pax', '-C', root, 'f'));
+  expect(again?.xattrs).toEqual(xattrs);
+});
+
 it('reads what tar-stream writes', async () => {
   const packer = pack();
   packer.entry({ name: 'd', type: 'directory', mode: 0o700 });

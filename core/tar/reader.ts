@@ -151,7 +151,8 @@ class Parser {
   }
 
   async #entry(header: RawHeader, block: Buffer, { pax, longName, longLink }: Extensions): Promise<TarEntry> {
-    const path = longName ?? pax.sparse?.name ?? pax.path ?? header.name;
+    // An empty long name says nothing, as with Go's archive/tar.
+    const path = longName || pax.sparse?.name || pax.path || header.name;
     const what = `the tar entry ${showPath(path)}`;
     if (++this.#entries > this.#limits.entries)
       throw overLimit('entries', this.#limits.entries, `${what} is one too many`);
@@ -161,7 +162,7 @@ class Parser {
     const dataSize = pax.size ?? header.size;
     const type = this.#type(header.type, path, dataSize, what);
     const isLink = type === 'symlink' || type === 'hard-link';
-    const link = isLink ? (longLink ?? pax.link ?? header.link) : '';
+    const link = isLink ? longLink || pax.link || header.link : '';
     if (link.length > this.#limits.linkBytes) {
       throw overLimit('linkBytes', this.#limits.linkBytes, `${what} has a link target of ${link.length} bytes`);
     }
