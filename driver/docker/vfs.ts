@@ -11,7 +11,7 @@ import { removeTree } from '../archive/remove-tree.ts';
 import { backingFilesystem } from './backing-filesystem.ts';
 import type { CreateOptions, Driver, ProtoDriver, StatusLine } from './driver.ts';
 import { DriverError, layerExists, unknownLayer } from './errors.ts';
-import { NaiveDiffDriver } from './naive-diff.ts';
+import { NaiveDiffDriver, type NaiveDiffOptions } from './naive-diff.ts';
 import type { DriverContext } from './registry.ts';
 
 interface LayerFacts {
@@ -26,7 +26,10 @@ interface LayerFacts {
  *     <home>/layers/<id>/layer.json   its parent and kind
  *     <home>/building/                layers that are being copied or removed; nothing there outlives a start
  */
-export async function createVfs(context: DriverContext): Promise<Driver> {
+export async function createVfs(
+  context: DriverContext,
+  options: Pick<NaiveDiffOptions, 'untilNextSecond'> = {},
+): Promise<Driver> {
   for (const option of context.options) {
     throw new DriverError('invalid-option', `the vfs driver takes no storage options; refused: ${option}`);
   }
@@ -38,7 +41,7 @@ export async function createVfs(context: DriverContext): Promise<Driver> {
   }
   const driver = new Vfs(context.home, context.log);
   await driver.open();
-  return new NaiveDiffDriver(driver, { log: context.log });
+  return new NaiveDiffDriver(driver, { ...options, log: context.log });
 }
 
 class Vfs implements ProtoDriver {
