@@ -6,8 +6,8 @@ import type { Logger } from '#core/log.ts';
 import { VERSION } from '#core/version.ts';
 import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
-import { ContentStoreService } from '#proto/gen/gear/v1/objects.ts';
 import { Conversions, type Convert } from './api/conversions.ts';
+import { FastContentStoreService } from './api/data-messages.ts';
 import { createGrpcServer, type GrpcServer } from './api/grpc-server.ts';
 import { Handlers } from './api/handlers.ts';
 import { createHealth, type Health } from './api/health.ts';
@@ -65,7 +65,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   const health = createHealth(['gear.v1.ContentStore', 'gear.v1.Images']);
   health.addTo(main.server);
   main.server.addService(
-    ContentStoreService,
+    FastContentStoreService,
     contentStoreService({
       objects: store.objects,
       handlers,

@@ -4,6 +4,9 @@ export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 /** The largest piece of data in one message of a stream. */
 export const MAX_PIECE_BYTES = 1024 * 1024;
 
+/** The usual one: larger ones cost more in allocating and collecting buffers than they save in messages. */
+export const PIECE_BYTES = 128 * 1024;
+
 /** Digests in one FindMissing request. */
 export const MAX_DIGESTS_PER_REQUEST = 10_000;
 

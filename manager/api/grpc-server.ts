@@ -2,6 +2,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { GearError, messageOf } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { MAX_MESSAGE_BYTES } from '#core/grpc/limits.ts';
+import { widenFlowControl } from './flow-control.ts';
 
 /** A gRPC server, and where it listens. */
 export interface GrpcServer {
@@ -17,6 +18,7 @@ export interface GrpcServer {
 /** A gRPC server for `address` ("HOST:PORT", port 0 for any). Services are added to it before it listens. */
 export function createGrpcServer(address: string, option: string): GrpcServer {
   const { host } = parseHostPort(address, option);
+  widenFlowControl();
   const server = new Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,

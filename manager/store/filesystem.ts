@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Abortable } from '#core/abort.ts';
 import { type Digest, isDigest, ociDigest } from '#core/digest.ts';
 import { GearError, isErrno } from '#core/errors.ts';
-import { MAX_PIECE_BYTES } from '#core/grpc/limits.ts';
+import { PIECE_BYTES } from '#core/grpc/limits.ts';
 import { DEFAULT_CHUNK_SIZE } from '#core/index/tree.ts';
 import { FilesystemBatch } from './batch.ts';
 import type { Flusher } from './flush.ts';
@@ -19,6 +19,8 @@ export interface Usage {
 }
 
 const SMALL = DEFAULT_CHUNK_SIZE;
+/** Read from the disk at once. */
+const READ_BYTES = 4 * PIECE_BYTES;
 /** Between turns of the event loop. */
 const LOOKUPS_PER_TURN = 2000;
 
@@ -88,11 +90,13 @@ export class FilesystemObjectStore implements ObjectStore {
     const end = offset + rangeBytes(digest, (await handle.stat()).size, offset, length);
     for (let at = offset; at < end; ) {
       signal?.throwIfAborted();
-      const buffer = Buffer.allocUnsafeSlow(Math.min(MAX_PIECE_BYTES, end - at));
+      const buffer = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end - at));
       const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
       if (bytesRead === 0) throw damaged(digest);
       at += bytesRead;
-      yield bytesRead === buffer.length ? buffer : buffer.subarray(0, bytesRead);
+      for (let sent = 0; sent < bytesRead; sent += PIECE_BYTES) {
+        yield buffer.subarray(sent, Math.min(bytesRead, sent + PIECE_BYTES));
+      }
     }
   }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { temporaryName } from '#core/atomic-file.ts';
 import { type Digest, digestOf, Hasher, isDigest, ociDigest } from '#core/digest.ts';
 import { GearError, isErrno } from '#core/errors.ts';
-import { MAX_PIECE_BYTES } from '#core/grpc/limits.ts';
+import { PIECE_BYTES } from '#core/grpc/limits.ts';
 import { diskError } from './disk-error.ts';
 import type { Flusher } from './flush.ts';
 import type { Layout } from './layout.ts';
@@ -66,7 +66,7 @@ export class IndexStore {
     });
     const hasher = new Hasher();
     for (;;) {
-      const buffer = Buffer.allocUnsafeSlow(MAX_PIECE_BYTES);
+      const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES);
       const { bytesRead } = await handle.read(buffer, 0, buffer.length);
       if (bytesRead === 0) break;
       const piece = buffer.subarray(0, bytesRead);

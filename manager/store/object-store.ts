@@ -52,7 +52,7 @@ export interface ObjectStore {
   missing(digests: readonly Digest[], options?: Abortable): Promise<Digest[]>;
   /** Bytes, or undefined where the store does not have it. */
   size(digest: Digest): Promise<number | undefined>;
-  /** The bytes of a range, in pieces of at most 1 MiB. Throws not-found, out-of-range (the offset lies behind the end) and corrupt. */
+  /** The bytes of a range, in pieces of at most 128 KiB. Throws not-found, out-of-range (the offset lies behind the end) and corrupt. */
   read(digest: Digest, range?: ReadRange & Abortable): AsyncGenerator<Buffer, void, void>;
   /** A range in one piece if it is small (at most 128 KiB), undefined otherwise. Throws as `read` does. */
   readSmall(digest: Digest, range?: ReadRange): Promise<Buffer | undefined>;
