@@ -11,6 +11,7 @@ import { CacheLayout } from '../cache/layout.ts';
 import { recoverCaches } from '../cache/recover.ts';
 import { unmount } from '../kernel/mount.ts';
 import { findMount } from '../kernel/mount-info.ts';
+import { compileCacheFolder, warmCompileCache } from './compile-cache.ts';
 import { callControl, checkSocketPath } from './control.ts';
 import type { ObjectFilesystem, ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
 import { endLeftovers } from './leftovers.ts';
@@ -93,9 +94,10 @@ async function start(
   await mkdir(remote, { recursive: true, mode: 0o700 });
   await recoverCaches(layout, log, { signal });
   await rm(files.socket, { force: true });
+  await warmCompileCache(layout.paths);
   writeSettings(files.settings, completeSettings(settings));
   const logFd = openSync(files.log, 'a', 0o600);
-  const started = processId(startSupervisor(root, files, logFd));
+  const started = processId(startSupervisor(layout, logFd));
   try {
     await answering(files, START_MS, signal, () => started !== undefined && isRunning(started));
   } catch (error) {
@@ -108,9 +110,14 @@ async function start(
   }
 }
 
-function startSupervisor(root: string, files: ObjectfsFiles, logFd: number): number {
+function startSupervisor(layout: CacheLayout, logFd: number): number {
+  const { paths } = layout;
   try {
-    const child = startProcess('supervisor', { args: [root], log: logFd, compileCache: files.compileCache });
+    const child = startProcess('supervisor', {
+      args: [paths.root],
+      log: logFd,
+      compileCache: compileCacheFolder(paths),
+    });
     child.on('error', () => {});
     return child.pid ?? 0;
   } finally {

@@ -21,6 +21,9 @@ export function scriptOf(role: Role): string {
   return fileURLToPath(new URL(`./${role}.ts`, import.meta.url));
 }
 
+/** The only argument that makes either of them load its code and end. */
+export const WARM = 'warm';
+
 export interface StartOptions {
   readonly args: readonly string[];
   /** What becomes standard output and standard error. */
@@ -29,14 +32,14 @@ export interface StartOptions {
   readonly fuse?: number;
   /** Whether LINK_FD is a new socket, whose other end is the child's `stdio[LINK_FD]`. */
   readonly link?: boolean;
-  /** Where Node keeps compiled code: without it every start would load a TypeScript compiler into memory. */
-  readonly compileCache: string;
+  /** Where Node keeps compiled code, see compile-cache.ts. Missing: where the starter has it. */
+  readonly compileCache?: string;
   readonly script?: string;
 }
 
 /** Starts one of the two processes in a session of its own, so that nothing that is done to its starter's process group reaches it. */
 export function startProcess(role: Role, options: StartOptions): ChildProcess {
-  const { args, log, fuse, link = false, compileCache, script = scriptOf(role) } = options;
+  const { args, log, fuse, link = false, script = scriptOf(role) } = options;
   const child = spawn(process.execPath, [...FLAGS[role], '--disable-warning=ExperimentalWarning', script, ...args], {
     cwd: '/',
     detached: true,
@@ -44,8 +47,10 @@ export function startProcess(role: Role, options: StartOptions): ChildProcess {
     // Nothing that happens to be set where the driver was started: proxies, NODE_OPTIONS, secrets.
     env: {
       PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-      NODE_COMPILE_CACHE: compileCache,
+      NODE_COMPILE_CACHE: options.compileCache ?? process.env['NODE_COMPILE_CACHE'] ?? '',
       UV_THREADPOOL_SIZE: POOL_THREADS[role],
+      // Else glibc keeps freed memory in an arena for each thread.
+      MALLOC_ARENA_MAX: '2',
     },
   });
   child.unref();

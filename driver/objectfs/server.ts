@@ -5,7 +5,7 @@ import { CacheLayout } from '../cache/layout.ts';
 import { Channel } from '../kernel/fuse/channel.ts';
 import { Link } from './link.ts';
 import { rotateLog } from './log-file.ts';
-import { FUSE_FD, LINK_FD, processId, protectFromOutOfMemory, startProcess } from './processes.ts';
+import { FUSE_FD, LINK_FD, processId, protectFromOutOfMemory, startProcess, WARM } from './processes.ts';
 import { Service } from './service.ts';
 import { objectfsFiles } from './session.ts';
 import { readSettings } from './settings.ts';
@@ -20,6 +20,7 @@ const ALIVE_MS = 2_000;
 const TICK_MS = 10_000;
 const LOG_BYTES = 16 * 1024 * 1024;
 
+if (process.argv[2] === WARM) process.exit(0);
 const [root, how, refuse] = process.argv.slice(2) as [string, string, string?];
 process.umask(0o022);
 protectFromOutOfMemory();
@@ -72,7 +73,6 @@ function startSupervisor(): void {
     log: 'inherit',
     fuse: FUSE_FD,
     link: true,
-    compileCache: files.compileCache,
   });
   child.once('error', (err) => log.error({ err }, 'no supervisor can be started'));
   if (child.pid === undefined) {

@@ -11,7 +11,6 @@ export interface ObjectfsFiles {
   readonly session: string;
   readonly opens: string;
   readonly log: string;
-  readonly compileCache: string;
 }
 
 export function objectfsFiles(paths: NodePaths): ObjectfsFiles {
@@ -21,7 +20,6 @@ export function objectfsFiles(paths: NodePaths): ObjectfsFiles {
     session: join(paths.run, 'objectfs-session.json'),
     opens: join(paths.run, 'objectfs-opens'),
     log: join(paths.run, 'objectfs.log'),
-    compileCache: join(paths.run, 'compile-cache'),
   };
 }
 

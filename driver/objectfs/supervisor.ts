@@ -15,6 +15,7 @@ import {
   processId,
   protectFromOutOfMemory,
   startProcess,
+  WARM,
 } from './processes.ts';
 import { newSession, objectfsFiles } from './session.ts';
 
@@ -31,6 +32,7 @@ const QUICK_DEATH_MS = 5_000;
 /** After so many quick deaths in a row a request is suspected of killing it, and what comes again is refused. */
 const SUSPICIOUS_DEATHS = 4;
 
+if (process.argv[2] === WARM) process.exit(0);
 const [root, mode, adoptedPid, adoptedStart] = process.argv.slice(2) as [string, string?, string?, string?];
 const paths = nodePaths(root);
 const files = objectfsFiles(paths);
@@ -122,7 +124,6 @@ function startServer(fuse: number, how: 'first' | 'again'): void {
     log: 'inherit',
     fuse,
     link: true,
-    compileCache: files.compileCache,
     ...(serverScript === undefined ? {} : { script: serverScript }),
   });
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   Server,
@@ -36,8 +36,13 @@ async function load({ digest, offset, length }: Range): Promise<Buffer> {
   const name = digestFromBytes(digest);
   console.log(`${name} ${offset} ${length}`);
   if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
-  const bytes = await readFile(join(folder, objectPath(name)));
-  return bytes.subarray(Number(offset), length === 0n ? undefined : Number(offset + length));
+  const fd = openSync(join(folder, objectPath(name)), 'r');
+  try {
+    const bytes = Buffer.alloc(length === 0n ? fstatSync(fd).size - Number(offset) : Number(length));
+    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, Number(offset)));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function* pieces(bytes: Buffer): Generator<Buffer> {
