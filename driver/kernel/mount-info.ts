@@ -1,4 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { isErrno } from '#core/errors.ts';
 import type { Path } from './syscall.ts';
 
 /** A line of /proc/self/mountinfo (proc(5)). Paths are raw bytes as latin1 strings: a mount point need not be UTF-8. */
@@ -55,28 +57,37 @@ export function readMounts(): MountInfo[] {
   return parseMountInfo(readFileSync('/proc/self/mountinfo'));
 }
 
-function normalize(path: Path): string {
-  const bytes = typeof path === 'string' ? Buffer.from(path) : path;
-  const trimmed = bytes.toString('latin1').replace(/\/+$/, '');
-  return trimmed === '' ? '/' : trimmed;
+/**
+ * A path as mountinfo has it. Links in the folders above are followed; the last name is not looked at, because it may be the mount point of a dead
+ * server, and every look at that fails or hangs.
+ */
+function resolvePlace(path: Path): string {
+  const text = (typeof path === 'string' ? Buffer.from(path) : path).toString('latin1').replace(/(?<=.)\/+$/, '');
+  try {
+    const folder = realpathSync.native(Buffer.from(dirname(text), 'latin1'), 'latin1');
+    return join(folder, basename(text));
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ENOTDIR', 'EACCES')) return text;
+    throw error;
+  }
 }
 
-/** What is mounted exactly at `path` (absolute, without symlinks); the topmost where there are several. */
+/** What is mounted exactly at `path` (absolute); the topmost where there are several. */
 export function findMount(path: Path, mounts: readonly MountInfo[] = readMounts()): MountInfo | undefined {
-  const target = normalize(path);
+  const target = resolvePlace(path);
   return mounts.findLast((mount) => mount.target === target);
 }
 
-/** What is mounted at or below `path` (absolute, without symlinks), in the kernel's order. */
+/** What is mounted at or below `path` (absolute), in the kernel's order. */
 export function mountsBelow(path: Path, mounts: readonly MountInfo[] = readMounts()): MountInfo[] {
-  const target = normalize(path);
+  const target = resolvePlace(path);
   const prefix = target === '/' ? '/' : `${target}/`;
   return mounts.filter((mount) => mount.target === target || mount.target.startsWith(prefix));
 }
 
-/** The mount that `path` (absolute, without symlinks) lies on: the deepest mount point above it, the topmost there. */
+/** The mount that `path` (absolute) lies on: the deepest mount point above it, the topmost there. */
 export function mountOf(path: Path, mounts: readonly MountInfo[] = readMounts()): MountInfo | undefined {
-  const target = normalize(path);
+  const target = resolvePlace(path);
   let best: MountInfo | undefined;
   for (const mount of mounts) {
     const prefix = mount.target === '/' ? '/' : `${mount.target}/`;

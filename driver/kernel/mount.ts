@@ -85,7 +85,7 @@ export async function unmount(
   await umount2.async({ path: target }, cString(target, 'umount'), flags);
 }
 
-/** Unmounts whatever is mounted at or below `path` (absolute, without symlinks), the latest first. Gives how many there were. */
+/** Unmounts whatever is mounted at or below `path` (absolute), the latest first. Gives how many there were. */
 export async function unmountTree(path: Path, options: { detach?: boolean; force?: boolean } = {}): Promise<number> {
   const mounts = mountsBelow(path);
   for (const mount of mounts.toReversed()) {

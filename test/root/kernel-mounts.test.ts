@@ -68,6 +68,18 @@ describe('mounts', () => {
     expect(() => statSync(base)).toThrow('ENOENT');
   });
 
+  it('are found through links in the folders above', async () => {
+    await using folder = await temporaryFolder();
+    await mkdir(join(folder.path, 'real', 'm'), { recursive: true });
+    await symlink('real', join(folder.path, 'link'));
+    await tmpfs(join(folder.path, 'real', 'm'));
+    const seen = join(folder.path, 'link', 'm');
+    expect(findMount(seen)?.type).toBe('tmpfs');
+    expect(mountOf(join(seen, 'x'))?.type).toBe('tmpfs');
+    await expect(removeFolder(seen)).rejects.toMatchObject({ code: 'failed-precondition' });
+    expect(await unmountTree(join(folder.path, 'link', 'm'))).toBe(1);
+  });
+
   it('are not followed through a symlink when they are taken away, and refuse NUL bytes', async () => {
     await using folder = await temporaryFolder();
     const target = join(folder.path, 'm');

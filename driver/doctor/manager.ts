@@ -1,0 +1,107 @@
+import { service } from 'grpc-health-check';
+import type { Abortable } from '#core/abort.ts';
+import { messageOf } from '#core/errors.ts';
+import { parseHostPort } from '#core/grpc/address.ts';
+import { connect } from '#core/grpc/client.ts';
+import { VERSION } from '#core/version.ts';
+import { type Check, check } from './check.ts';
+import { httpGet } from './http-get.ts';
+
+const TIMEOUT = 5_000;
+/** Where the manager's HTTP side is unless it is told otherwise. */
+const HTTP_PORT = 2020;
+/** Milliseconds of difference that do no harm. */
+const CLOCK_TOLERANCE = 5_000;
+
+export interface ManagerFacts {
+  readonly address: string;
+  /** Whether the address was said, not just the default. */
+  readonly given: boolean;
+  /** What the standard health service says ("SERVING"), or undefined and `error`. */
+  readonly health: string | undefined;
+  readonly error: string;
+  readonly httpAddress: string;
+  readonly version: string | undefined;
+  /** The manager's clock minus ours, in milliseconds. */
+  readonly clockDifference: number | undefined;
+}
+
+async function health(address: string, { signal }: Abortable): Promise<string> {
+  using connection = connect(address);
+  const method = service['Check'];
+  if (method === undefined) throw new TypeError('grpc-health-check has no Check');
+  const answer = await connection.unary(method, { service: '' }, { timeout: TIMEOUT, signal });
+  return String((answer as { status?: unknown }).status);
+}
+
+/** Asks the manager at "HOST:PORT" whether it serves, and its HTTP side (same host, port 2020, unless `http` says) for version and time. */
+export async function lookAtManager(
+  address: string,
+  given: boolean,
+  http: string | undefined,
+  options: Abortable = {},
+): Promise<ManagerFacts> {
+  const { host } = parseHostPort(address, '--manager');
+  const target = http === undefined ? { host, port: HTTP_PORT } : parseHostPort(http, '--manager-http');
+  const began = Date.now();
+  const [serving, answer] = await Promise.allSettled([
+    health(address, options),
+    httpGet(target, '/healthz', { timeout: TIMEOUT, ...options }),
+  ]);
+  const ended = Date.now();
+  options.signal?.throwIfAborted();
+  const page = answer.status === 'fulfilled' ? answer.value : undefined;
+  // The header has whole seconds: half of one later on average. Asking takes its time too, half of it one way.
+  const theirs = page?.date === undefined ? undefined : page.date + 500;
+  return {
+    address,
+    given,
+    health: serving.status === 'fulfilled' ? serving.value : undefined,
+    error: serving.status === 'fulfilled' ? '' : messageOf(serving.reason),
+    httpAddress: `${target.host}:${target.port}`,
+    version: /"version":"([^"]{1,50})"/.exec(page?.body ?? '')?.[1],
+    clockDifference: theirs === undefined ? undefined : Math.round(theirs - (began + ended) / 2),
+  };
+}
+
+/** The checks of the manager. One that was not named and is not there is only a warning: it may come later. */
+export function managerChecks(facts: ManagerFacts): Check[] {
+  const { address, given, error, version, clockDifference, httpAddress } = facts;
+  const serving = facts.health === 'SERVING';
+  const found = serving ? `serving at ${address}` : `${address}: ${facts.health ?? error}`;
+  const checks = [
+    check('manager.serving', 'manager', serving ? 'ok' : given ? 'missing' : 'warning', found, {
+      cost: 'what is not on this node yet cannot be read; what is here keeps working',
+      remedy: given ? 'start gear manager there, or open the way to it' : 'name the manager with --manager HOST:PORT',
+    }),
+  ];
+  if (!serving) return checks;
+  const unknown = `not checked: nothing answers at http://${httpAddress} (--manager-http)`;
+  const same = version === VERSION;
+  const versions = version === undefined ? unknown : same ? version : `${version}; this is ${VERSION}`;
+  checks.push(
+    check(
+      'manager.version',
+      "manager's version",
+      version === undefined ? 'unknown' : same ? 'ok' : 'warning',
+      versions,
+      {
+        cost: 'versions that differ may not understand each other',
+        remedy: 'install the same version on both sides',
+      },
+    ),
+  );
+  if (clockDifference === undefined) return [...checks, check('manager.clock', 'clock', 'unknown', unknown)];
+  const seconds = (Math.abs(clockDifference) / 1000).toFixed(1);
+  const near = Math.abs(clockDifference) <= CLOCK_TOLERANCE;
+  const difference = near
+    ? `as the manager's, to within ${Math.max(1, Math.ceil(Number(seconds)))} s`
+    : `${seconds} s ${clockDifference > 0 ? 'behind' : 'ahead of'} the manager's`;
+  checks.push(
+    check('manager.clock', 'clock', near ? 'ok' : 'warning', difference, {
+      cost: 'start-up times and logs of the two sides cannot be compared',
+      remedy: 'synchronise both clocks (chrony, systemd-timesyncd)',
+    }),
+  );
+  return checks;
+}
