@@ -1,210 +1,244 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
-import { type Dockerd, startDockerd } from '../../deploy/sandbox/dockerd.ts';
-import { gear, gearJson } from '../../deploy/sandbox/gear.ts';
+import { launcher } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
-import { startRegistry } from '../../deploy/sandbox/registry.ts';
-import { copyImage, imageConfig, manifestDigest, rawManifest } from '../../deploy/sandbox/skopeo.ts';
+import { copyImage, manifestDigest, rawManifest } from '../../deploy/sandbox/skopeo.ts';
 import { pushImage, quickImage } from '../images/quick.ts';
-import { type Cluster, convertImage, startCluster } from '../support/cluster.ts';
-import { diffTrees, treeOf } from '../support/tree.ts';
-import { umociUnpack } from '../support/umoci.ts';
+import { archive, file, noise } from '../images/tar-bytes.ts';
+import { type ConvertBench, startConvertBench } from '../support/convert.ts';
 
-interface Converted {
-  readonly phase: string;
-  readonly unchanged: boolean;
-  readonly seconds: number;
-  readonly destination: string;
-  readonly sourceDigest: string;
-  readonly gearDigest: string;
-  readonly indexDigest: string;
-  readonly objects: number;
-  readonly layers: readonly { readonly diffId: string }[];
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+
+interface Manifest {
+  readonly mediaType: string;
+  readonly config: { readonly digest: string };
+  readonly layers: readonly { readonly digest: string; readonly mediaType: string }[];
 }
 
 describe('gear convert', () => {
   const stack = new AsyncDisposableStack();
-  let cluster: Cluster;
-  let dockerd: Dockerd;
+  let bench: ConvertBench;
   let host: string;
 
   beforeAll(async () => {
-    cluster = stack.use(await startCluster());
-    dockerd = stack.use(await startDockerd());
-    host = cluster.registry.host;
+    bench = stack.use(await startConvertBench());
+    host = bench.registry.host;
+    await pushImage(quickImage(), `docker://${host}/team/quick:1`);
   });
   afterAll(() => stack.disposeAsync());
 
-  const convert = async (...args: readonly string[]): Promise<Converted> => {
-    const insecure = ['--insecure-registry', host];
-    const options = ['convert', '--json', '--manager', cluster.manager.address, ...insecure, ...args];
-    const { exitCode, stdout, stderr } = await gear(options);
-    if (exitCode !== 0) throw new Error(`${options.join(' ')}: ${exitCode}\n${stderr}`);
-    return JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as Converted;
-  };
+  const blob = async (name: string, digest: string) =>
+    Buffer.from(await (await fetch(`http://${host}/v2/${name}/blobs/${digest}`)).arrayBuffer()).toString();
+  const manifestOf = async (name: string) =>
+    JSON.parse((await rawManifest(`docker://${host}/${name}`)).toString()) as Manifest;
 
-  it('names the Gear image after the source, keeps its configuration, and is quick the second time', async () => {
-    await pushImage(quickImage(), `docker://${host}/team/app:2`);
-    const first = await convert(`docker://${host}/team/app:2`);
-    expect(first).toMatchObject({ phase: 'done', unchanged: false, destination: `docker://${host}/team/app-gear:2` });
-    expect(first.sourceDigest).toBe(await manifestDigest(`docker://${host}/team/app:2`));
-    expect(first.gearDigest).toBe(await manifestDigest(`docker://${host}/team/app-gear:2`));
-    expect(first.layers).toHaveLength(3);
-    const [before, after] = [
-      await imageConfig(`docker://${host}/team/app:2`),
-      await imageConfig(`docker://${host}/team/app-gear:2`),
-    ];
-    const { rootfs, history } = after as { rootfs: { diff_ids: string[] }; history: unknown[] };
-    expect(rootfs.diff_ids).toHaveLength(1);
-    expect(history).toHaveLength(1);
-    expect({ ...after, rootfs: undefined, history: undefined }).toEqual({
-      ...before,
-      rootfs: undefined,
-      history: undefined,
+  it('makes a Gear image beside the source, with the config as it was', async () => {
+    const result = await bench.convert(`${host}/team/quick:1`);
+    expect(result).toMatchObject({
+      unchanged: false,
+      source: `docker://${host}/team/quick:1`,
+      destination: `docker://${host}/team/quick-gear:1`,
+      warnings: [],
     });
-    const second = await convert(`docker://${host}/team/app:2`);
-    expect(second).toMatchObject({ unchanged: true, gearDigest: first.gearDigest, indexDigest: first.indexDigest });
-    expect(second.seconds).toBeLessThan(1);
-  });
-
-  it('makes the same Gear image whatever the source and whoever converts', async () => {
-    await using folder = await temporaryFolder();
-    const image = quickImage('sources');
-    const written = await writeOciLayout(join(folder.path, 'layout'), image);
-    const name = `${host}/sources:1`;
-    await copyImage(written.reference, `docker://${name}`, { preserveDigests: true });
-    await dockerd.docker.run(['pull', name]);
-    const archive = join(folder.path, 'archive.tar');
-    await copyImage(written.reference, `docker-archive:${archive}:sources:1`);
-    const daemon = ['--docker-host', `unix://${dockerd.socket}`];
-    const results = [
-      await convert(`docker://${name}`, `docker://${host}/from/registry:1`),
-      await convert('--local', `docker://${name}`, `docker://${host}/from/here:1`),
-      await convert(written.reference, `docker://${host}/from/layout:1`),
-      await convert(`docker-archive:${archive}`, `docker://${host}/from/archive:1`),
-      await convert(...daemon, `docker-daemon:${name}`, `docker://${host}/from/daemon:1`),
-      await convert(written.reference, `oci:${join(folder.path, 'out')}:1`),
-      await convert(...daemon, `docker://${name}`, 'docker-daemon:loaded-gear:1'),
-    ];
-    expect(results.map(({ indexDigest }) => indexDigest)).toEqual(results.map(() => results[0]?.indexDigest));
-    expect(results.map(({ objects }) => objects)).toEqual(results.map(() => results[0]?.objects));
-    expect(
-      (await rawManifest(`docker://${host}/from/here:1`)).equals(await rawManifest(`docker://${host}/from/registry:1`)),
-    ).toBe(true);
-    expect((await dockerd.docker.inspect('loaded-gear:1')).RootFS.Layers).toHaveLength(1);
-  });
-
-  it.each(['gzip', 'zstd', 'none'] as const)('reads %s layers', async (compression) => {
-    const { layers, ...rest } = quickImage(`compressed-${compression}`);
-    await pushImage(
-      { ...rest, layers: layers.map((layer) => ({ ...layer, compression })) },
-      `docker://${host}/${compression}:1`,
+    expect(result.progress.map(({ phase }) => phase)).toEqual(
+      expect.arrayContaining(['resolve', 'fetch', 'layers', 'push']),
     );
-    const { objects } = await convert(`docker://${host}/${compression}:1`);
-    expect(objects).toBeGreaterThan(300);
-  });
+    expect(await manifestDigest(result.destination)).toBe(result.gearDigest);
 
-  it('takes the image of one platform out of a list', async () => {
-    await using folder = await temporaryFolder();
-    const manifests = [];
-    for (const architecture of ['amd64', 'arm64']) {
-      const written = await writeOciLayout(join(folder.path, architecture), {
-        ...quickImage(architecture),
-        top: { architecture },
-      });
-      await copyImage(written.reference, `docker://${host}/multi:${architecture}`, { preserveDigests: true });
-      const size = (await rawManifest(`docker://${host}/multi:${architecture}`)).length;
-      const mediaType = 'application/vnd.oci.image.manifest.v1+json';
-      manifests.push({ mediaType, digest: written.manifestDigest, size, platform: { os: 'linux', architecture } });
-    }
-    const mediaType = 'application/vnd.oci.image.index.v1+json';
-    const answer = await fetch(`http://${host}/v2/multi/manifests/list`, {
-      method: 'PUT',
-      headers: { 'content-type': mediaType },
-      body: JSON.stringify({ schemaVersion: 2, mediaType, manifests }),
-    });
-    expect(answer.status).toBe(201);
-    const digests = manifests.map(({ digest }) => digest);
-    expect(
-      (await convert('--platform', 'linux/arm64', `docker://${host}/multi:list`, `docker://${host}/multi-gear:arm`))
-        .sourceDigest,
-    ).toBe(digests[1]);
-    expect(
-      (await convert('--platform', 'linux/amd64', `docker://${host}/multi:list`, `docker://${host}/multi-gear:amd`))
-        .sourceDigest,
-    ).toBe(digests[0]);
-  });
-
-  it('converts an image once, however many ask at a time', async () => {
-    const written = await pushImage(quickImage('at-once'), `docker://${host}/at-once:1`);
-    const results = await Promise.all(
-      Array.from({ length: 5 }, () => convert(`docker://${host}/at-once:1`, `docker://${host}/at-once-gear:1`)),
-    );
-    expect(new Set(results.map(({ gearDigest }) => gearDigest)).size).toBe(1);
-    for (const { digest } of written.layers) {
-      const path = `/v2/at-once/blobs/${digest}`;
-      const gets = cluster.registry.requests().filter((request) => request.method === 'GET' && request.path === path);
-      // None where another image brought the layer.
-      expect(gets.length, digest).toBeLessThanOrEqual(1);
-    }
-    expect(results.filter(({ unchanged }) => !unchanged).length).toBeGreaterThan(0);
-  });
-
-  it('uses the credentials of an auth file, and names what it may not read', async () => {
-    await using closed = await startRegistry({ login: { user: 'somebody', password: 'open sesame' } });
-    await using folder = await temporaryFolder();
-    const written = await writeOciLayout(join(folder.path, 'layout'), quickImage('closed'));
-    const login = { user: 'somebody', password: 'open sesame' };
-    await copyImage(written.reference, `docker://${closed.host}/closed:1`, { login });
-    const auth = Buffer.from('somebody:open sesame').toString('base64');
-    const file = join(folder.path, 'auth.json');
-    await writeFile(file, JSON.stringify({ auths: { [closed.host]: { auth } } }));
-    const args = ['--local', '--insecure-registry', closed.host, `docker://${closed.host}/closed:1`];
-    expect((await convert('--authfile', file, ...args)).objects).toBeGreaterThan(300);
-    const refused = await gear(['convert', '--manager', cluster.manager.address, '--force', ...args]);
-    expect(refused.exitCode).toBe(1);
-    expect(refused.stderr).toContain(`${closed.host}/closed`);
-    expect(refused.stderr).not.toContain(auth);
-    expect(refused.stderr).not.toContain('open sesame');
-  });
-
-  it('lists and shows what was converted', async () => {
-    await pushImage(quickImage('listed'), `docker://${host}/listed:1`);
-    const converted = await convert(`docker://${host}/listed:1`);
-    const list = await gear(['images', '--manager', cluster.manager.address]);
-    expect(list).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(`${host}/listed:1`) });
-    const shown = await gear(['inspect', '--manager', cluster.manager.address, `docker://${host}/listed:1`]);
-    expect(shown).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(converted.indexDigest.slice(7, 19)) });
-    expect(await gearJson<unknown>(['images', '--manager', cluster.manager.address])).toBeTruthy();
-  });
-
-  it('has a way back: an exported image has the same tree and configuration', async () => {
-    await using folder = await temporaryFolder();
-    const written = await writeOciLayout(join(folder.path, 'layout'), quickImage('exported'));
-    await copyImage(written.reference, `docker://${host}/exported:1`, { preserveDigests: true });
-    await convertImage(cluster.manager, `docker://${host}/exported:1`, `docker://${host}/exported-gear:1`);
-    const out = join(folder.path, 'out');
-    const args = ['--manager', cluster.manager.address, '--insecure-registry', host];
-    const exported = await gear(['export', ...args, `docker://${host}/exported-gear:1`, `oci:${out}:latest`]);
-    expect(exported, exported.stderr).toMatchObject({ exitCode: 0 });
-    const [before, after] = await Promise.all([
-      umociUnpack(written.folder, 'latest', join(folder.path, 'before')),
-      umociUnpack(out, 'latest', join(folder.path, 'after')),
+    const gear = await manifestOf('team/quick-gear:1');
+    expect(gear.mediaType).toBe(MANIFEST);
+    expect(gear.layers).toMatchObject([{ mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip' }]);
+    const before = await blob('team/quick', (await manifestOf('team/quick:1')).config.digest);
+    const after = await blob('team/quick-gear', gear.config.digest);
+    const withoutLayers = (config: string) =>
+      config.replace(/"diff_ids":\[[^\]]*\]/, '"diff_ids":[]').replace(/"history":\[[^\]]*\]/, '"history":[]');
+    expect(withoutLayers(after)).toBe(withoutLayers(before));
+    expect(JSON.parse(after).history).toEqual([
+      {
+        created: '2024-05-06T07:08:09.123456789Z',
+        created_by: `gear convert ${result.sourceDigest}`,
+        comment: 'gear.v1',
+      },
     ]);
-    expect(diffTrees(await treeOf(before), await treeOf(after))).toEqual([]);
-    const config = async (reference: string) => (await imageConfig(reference))['config'];
-    expect(await config(`oci:${out}:latest`)).toEqual(await config(written.reference));
   });
 
-  it('keeps everything when the catalogue is lost', async () => {
-    const before = await gearJson<unknown>(['images', '--manager', cluster.manager.address]);
-    await cluster.manager.stop();
-    const catalogue = join(cluster.manager.root, 'catalog.sqlite');
-    expect((await readFile(catalogue)).length).toBeGreaterThan(0);
-    await writeFile(catalogue, 'not a database');
-    await cluster.manager.start(['--rebuild']);
-    expect(await gearJson<unknown>(['images', '--manager', cluster.manager.address])).toEqual(before);
+  it('does nothing, and that at once, when nothing has changed', async () => {
+    const first = await bench.convert(`${host}/team/quick:1`);
+    const again = await bench.convert(`docker://${host}/team/quick:1`);
+    expect(again).toMatchObject({ unchanged: true, gearDigest: first.gearDigest, indexDigest: first.indexDigest });
+    expect(again.seconds).toBeLessThan(1);
+  });
+
+  it('gives the same image when it is forced to convert again, here or in the manager', async () => {
+    const first = await bench.convert(`${host}/team/quick:1`);
+    for (const options of [['--force'], ['--force', '--local']]) {
+      const again = await bench.convert(...options, `${host}/team/quick:1`);
+      expect(again).toMatchObject({ unchanged: false, gearDigest: first.gearDigest, indexDigest: first.indexDigest });
+    }
+  });
+
+  it('writes a missing Gear image again without fetching a layer', async () => {
+    const first = await bench.convert(`${host}/team/quick:1`);
+    const { layers } = await manifestOf('team/quick:1');
+    const before = bench.registry.requests().length;
+    const other = await bench.convert(`${host}/team/quick:1`, `${host}/another/place:2`);
+    expect(other).toMatchObject({
+      unchanged: false,
+      gearDigest: first.gearDigest,
+      destination: `docker://${host}/another/place:2`,
+    });
+    expect(await manifestDigest(`docker://${host}/another/place:2`)).toBe(first.gearDigest);
+    const paths = bench.registry
+      .requests()
+      .slice(before)
+      .map(({ path }) => path);
+    expect(paths.filter((path) => layers.some(({ digest }) => path.includes(digest)))).toEqual([]);
+  });
+
+  it('converts an image of known layers without fetching them', async () => {
+    await bench.convert(`${host}/team/quick:1`);
+    const image = quickImage();
+    const { layers } = await pushImage({ ...image, config: { Cmd: ['other'] } }, `docker://${host}/team/other:1`);
+    const before = bench.registry.requests().length;
+    const result = await bench.convert(`${host}/team/other:1`);
+    expect(result.unchanged).toBe(false);
+    const paths = bench.registry
+      .requests()
+      .slice(before)
+      .map(({ path }) => path);
+    expect(paths.filter((path) => layers.some(({ digest }) => path.includes(digest)))).toEqual([]);
+  });
+
+  it('converts only the layers that are new', async () => {
+    const first = await bench.convert(`${host}/team/quick:1`);
+    const image = quickImage();
+    const layers = [...image.layers, { tar: archive(file('new', 'the only new file')) }];
+    await pushImage({ ...image, layers }, `docker://${host}/team/grown:1`);
+    const result = await bench.convert(`${host}/team/grown:1`);
+    expect(result.layers.slice(0, 3)).toEqual(first.layers);
+    expect(result.progress.at(-1)?.newObjects).toBe(1);
+  });
+
+  it('leaves the Gear image out with --no-push', async () => {
+    await pushImage(quickImage('unpublished'), `docker://${host}/team/unpublished:1`);
+    expect(await bench.convert('--no-push', `${host}/team/unpublished:1`)).toMatchObject({
+      destination: '',
+      gearDigest: null,
+    });
+    const answer = await fetch(`http://${host}/v2/team/unpublished-gear/manifests/1`);
+    await answer.body?.cancel();
+    expect(answer.status).toBe(404);
+    expect(await bench.convert('--no-push', `${host}/team/unpublished:1`)).toMatchObject({ unchanged: true });
+  });
+
+  it('takes layouts and archives of this machine, and writes layouts', async () => {
+    const written = await writeOciLayout(join(bench.folder, 'layout'), quickImage('layout'));
+    const fromLayout = await bench.convert(written.reference);
+    expect(fromLayout).toMatchObject({
+      sourceDigest: written.manifestDigest,
+      destination: `oci:${bench.folder}/layout-gear:latest`,
+    });
+    expect(await manifestDigest(fromLayout.destination)).toBe(fromLayout.gearDigest);
+    expect(await bench.convert(written.reference)).toMatchObject({ unchanged: true });
+
+    const path = join(bench.folder, 'image.tar');
+    await copyImage(written.reference, `docker-archive:${path}:app:1`);
+    const refused = await bench.run('convert', `docker-archive:${path}`);
+    expect(refused).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining("give the Gear image's destination"),
+    });
+    const archived = await bench.convert(`docker-archive:${path}:app:1`, `${host}/team/archived:1`);
+    expect(archived.indexDigest).toBe(fromLayout.indexDigest);
+    expect(await bench.convert(`docker-archive:${path}:app:1`, `${host}/team/archived:1`)).toMatchObject({
+      unchanged: true,
+    });
+    await rm(path);
+  });
+
+  it('converts layers of every compression to the same index', async () => {
+    const image = quickImage('compressions');
+    const [first, ...rest] = (['gzip', 'zstd', 'none'] as const).map((compression) => ({
+      ...image,
+      layers: image.layers.map((layer) => ({ ...layer, compression })),
+    }));
+    const digests: string[] = [];
+    for (const [i, each] of [first!, ...rest].entries()) {
+      const { reference } = await writeOciLayout(join(bench.folder, `compression-${i}`), each);
+      digests.push((await bench.convert('--force', reference)).indexDigest);
+    }
+    expect(new Set(digests).size).toBe(1);
+  });
+
+  it('chooses from a multi-arch list, and says what there is', async () => {
+    const platforms = [
+      { os: 'linux', architecture: 'amd64' },
+      { os: 'linux', architecture: 'arm64', variant: 'v8' },
+      { os: 'unknown', architecture: 'unknown' },
+    ];
+    const manifests: object[] = [];
+    for (const platform of platforms) {
+      const name = `docker://${host}/team/many:${platform.architecture}`;
+      const { manifestDigest: digest } = await pushImage({ ...quickImage(platform.architecture), top: platform }, name);
+      manifests.push({ mediaType: MANIFEST, digest, size: (await rawManifest(name)).length, platform });
+    }
+    const put = await fetch(`http://${host}/v2/team/many/manifests/1`, {
+      method: 'PUT',
+      headers: { 'content-type': 'application/vnd.oci.image.index.v1+json' },
+      body: JSON.stringify({ schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests }),
+    });
+    expect(put.status).toBe(201);
+    const arm = await bench.convert('--platform', 'linux/arm64', `${host}/team/many:1`, `${host}/team/many-gear:arm`);
+    expect(arm).toMatchObject({
+      platform: 'linux/arm64/v8',
+      sourceDigest: (manifests[1] as { digest: string }).digest,
+    });
+    const amd = await bench.convert('--local', '--platform', 'linux/amd64', `${host}/team/many:1`);
+    expect(amd).toMatchObject({ platform: 'linux/amd64', sourceDigest: (manifests[0] as { digest: string }).digest });
+    expect(amd.indexDigest).not.toBe(arm.indexDigest);
+    const none = await bench.run('convert', '--platform', 'linux/s390x', `${host}/team/many:1`);
+    expect(none).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('no image for linux/s390x; there is linux/amd64, linux/arm64/v8'),
+    });
+    const single = await bench.run('convert', '--platform', 'linux/s390x', `${host}/team/many:arm64`);
+    expect(single).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('no image for linux/s390x; there is linux/arm64/v8'),
+    });
+  });
+
+  it('refuses what is a Gear image already', async () => {
+    await bench.convert(`${host}/team/quick:1`);
+    const outcome = await bench.run('convert', `${host}/team/quick-gear:1`);
+    expect(outcome).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('already is a Gear image') });
+  });
+
+  it('leaves nothing behind when it is interrupted', async () => {
+    const { reference } = await writeOciLayout(join(bench.folder, 'large'), {
+      layers: [
+        {
+          tar: archive(...Array.from({ length: 40 }, (_, i) => file(`file-${i}`, noise(4_000_000, i + 1)))),
+          compression: 'none',
+        },
+      ],
+    });
+    expect(await interruptedAt('converting', bench, ['convert', reference])).toBe(130);
+    expect(await bench.leftovers()).toEqual([]);
+    await expect(readFile(join(bench.folder, 'large-gear', 'index.json'))).rejects.toThrow('ENOENT');
   });
 });
+
+/** Runs a command, interrupts it as soon as it says `word`, and gives its exit code. */
+async function interruptedAt(
+  word: string,
+  bench: ConvertBench,
+  [command = '', ...args]: readonly string[],
+): Promise<number | undefined> {
+  const options = ['--manager', bench.manager.address, '--scratch', join(bench.folder, 'scratch')];
+  const child = execa(launcher, [command, ...options, ...args], { reject: false, stdin: 'ignore', timeout: 60_000 });
+  for await (const line of child.iterable({ from: 'stderr' })) if (line.includes(word)) child.kill('SIGINT');
+  return (await child).exitCode;
+}
