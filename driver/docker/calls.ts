@@ -158,6 +158,9 @@ export function registerCalls(server: FastifyInstance, { backend, log, stopping 
         return JSON.stringify({ Size: size } satisfies wire.PluginResponse);
       } catch (error) {
         return JSON.stringify(failed('ApplyDiff', error));
+      } finally {
+        // What a failed call left of the body: the client hears the answer only when it has sent everything.
+        request.raw.resume();
       }
     });
     registered();

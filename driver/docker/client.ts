@@ -144,17 +144,20 @@ export class PluginClient implements ProtoDriver, DiffDriver, Disposable {
     });
     outgoing.once('response', resolve);
     outgoing.on('error', (error) => reject(signal?.aborted ? signal.reason : unreachable(path, error)));
-    if (Buffer.isBuffer(body)) outgoing.end(body);
-    else {
-      const source = Readable.from(body);
-      // An answer before the end of the body is an error that the plugin tells; the rest need not be sent.
-      source.once('error', (error) => {
-        reject(error);
-        outgoing.destroy(error);
-      });
-      source.pipe(outgoing);
-    }
+    const source = Buffer.isBuffer(body) ? undefined : Readable.from(body);
+    source?.once('error', (error) => {
+      reject(error);
+      outgoing.destroy(error);
+    });
+    if (source === undefined) outgoing.end(body);
+    else source.pipe(outgoing);
     const response = await promise;
+    response.once('close', () => {
+      // An answer before the end of the body is an error that the plugin tells; the rest need not be sent.
+      if (outgoing.writableFinished) return;
+      source?.destroy();
+      outgoing.destroy();
+    });
     if (response.statusCode === 200) return response;
     const text = Buffer.concat(await response.toArray());
     let answer: wire.PluginResponse = {};

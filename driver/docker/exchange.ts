@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { GearError, isErrno, isGearError, messageOf } from '#core/errors.ts';
 import { isDriverError } from './errors.ts';
 import type { PluginResponse } from './wire.ts';
@@ -58,7 +59,12 @@ export async function sendStream(
     response.end();
     await once(response, 'close', { signal });
   } catch (error) {
-    if (response.headersSent && !response.writableFinished) response.destroy();
+    if (signal.aborted) response.destroy();
+    else if (response.headersSent && !response.writableFinished) {
+      // What was written goes out first (Node gathers it until the next turn): a client that has no answer at all would repeat the call.
+      await nextTurn();
+      response.socket?.destroySoon();
+    }
     // once() wraps the reason of an abort.
     throw signal.aborted ? signal.reason : error;
   } finally {

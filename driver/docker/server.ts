@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import Fastify, { type FastifyInstance } from 'fastify';
-import { GearError } from '#core/errors.ts';
+import { GearError, isErrno } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import type { Logger } from '#core/log.ts';
 import type { PluginBackend } from './backend.ts';
@@ -71,6 +71,10 @@ function buildApp(http: Server): FastifyInstance {
   // Docker sends JSON under several names, and under none.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+  // Whatever it is called, also what is no media type at all.
+  app.addHook('onRequest', async (request) => {
+    delete request.raw.headers['content-type'];
+  });
   app.setErrorHandler((error, _request, reply) => {
     const status = (error as { statusCode?: number }).statusCode ?? 500;
     void reply
@@ -91,8 +95,13 @@ function buildApp(http: Server): FastifyInstance {
 async function listenAtPort(http: Server, address: string): Promise<string> {
   const { host, port } = parseHostPort(address, 'the address of the plugin');
   http.listen({ host, port });
-  // Rejects with what listen() failed with.
-  await once(http, 'listening');
+  try {
+    // Rejects with what listen() failed with.
+    await once(http, 'listening');
+  } catch (error) {
+    if (!isErrno(error, 'EADDRINUSE')) throw error;
+    throw new GearError('already-exists', `the plugin's address ${address} is already in use`, { cause: error });
+  }
   const bound = http.address();
   if (bound === null || typeof bound === 'string') throw new GearError('internal', `${address} is not bound`);
   return formatHostPort({ host, port: bound.port });
@@ -104,12 +113,14 @@ async function close(app: FastifyInstance, http: Server, stopping: AbortControll
     stopping.abort(new GearError('unavailable', 'the driver is stopping'));
     http.closeAllConnections();
   }, GRACE);
+  // A connection whose last call has just ended is idle, too.
+  const sweep = setInterval(() => http.closeIdleConnections(), 50);
   try {
     http.close();
-    http.closeIdleConnections();
     await app.close();
     await closed;
   } finally {
     clearTimeout(timer);
+    clearInterval(sweep);
   }
 }
