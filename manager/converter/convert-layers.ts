@@ -69,8 +69,10 @@ async function readLayer(
     return await layerFromTar(entries, objects, { chunkSize: target.chunkSize, lower, signal });
   } catch (error) {
     if (!isGearError(error) || signal.aborted || error.message.startsWith(what)) throw error;
-    if (isGearError(error, 'corrupt')) await reader.finish();
-    throw new GearError(error.code, `${what}: ${error.message}`, { cause: error });
+    const isInvalid = error.code === 'corrupt' || error.code === 'invalid-argument';
+    if (isInvalid) await reader.finish();
+    // What the layer says cannot be is no argument of whoever asked.
+    throw new GearError(isInvalid ? 'corrupt' : error.code, `${what}: ${error.message}`, { cause: error });
   }
 }
 

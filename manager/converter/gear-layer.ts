@@ -49,7 +49,11 @@ export async function readGearLayer(
   const [diffId] = config.diffIds;
   if (blob === undefined || diffId === undefined) throw notGear;
   const path = await fetched.blob(blob.digest);
-  await using reader = await LayerReader.open(path, blob, { name: `${name}: the Gear layer`, diffId, signal });
+  await using reader = await LayerReader.open(path, blob, {
+    name: `${name}: the Gear layer (${ociDigest(blob.digest)})`,
+    diffId,
+    signal,
+  });
   let descriptorBytes: Buffer | undefined;
   let index: Buffer | undefined;
   for await (const entry of readTar(reader.content, { signal })) {

@@ -80,14 +80,14 @@ describe('LayerReader', () => {
 
   it.each([gzipSync(TAR), zstdCompressSync(TAR)])('names a truncated layer', async (blob) => {
     await expect(read(blob, { file: blob.subarray(0, blob.length - 100_000) })).rejects.toThrow(
-      corrupt(/^layer 2 of 3 .*truncated/),
+      corrupt(/^layer 2 of 3: .*truncated/),
     );
   });
 
   it.each([gzipSync(TAR), zstdCompressSync(TAR)])('names a layer with damaged bytes', async (blob) => {
     const file = Buffer.from(blob);
     file.fill(0xff, 1000, 2000);
-    await expect(read(blob, { file })).rejects.toThrow(corrupt(/^layer 2 of 3 \(sha256:/));
+    await expect(read(blob, { file })).rejects.toThrow(corrupt(/^layer 2 of 3: /));
   });
 
   it('finds a digest, a diff id or a size that does not fit', async () => {

@@ -13,7 +13,7 @@ const AHEAD = 1024 * 1024;
 export type Compression = 'gzip' | 'zstd' | 'none';
 
 export interface LayerReaderOptions {
-  /** Names the layer in errors: "docker://...: layer 2 of 5". */
+  /** Names the layer in errors: "docker://...: layer 2 of 5 (sha256:...)". */
   readonly name: string;
   /** What the config says that the uncompressed tar's digest is. */
   readonly diffId: Digest;
@@ -66,11 +66,7 @@ export class LayerReader implements AsyncDisposable {
       return new LayerReader(await open(path), blob, options);
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) throw error;
-      throw new GearError(
-        'corrupt',
-        `${options.name} (${ociDigest(blob.digest)}): the source does not have this blob`,
-        { cause: error },
-      );
+      throw new GearError('corrupt', `${options.name}: the source does not have this blob`, { cause: error });
     }
   }
 
@@ -105,7 +101,7 @@ export class LayerReader implements AsyncDisposable {
   }
 
   #corrupt(why: string, cause?: unknown): GearError {
-    return new GearError('corrupt', `${this.#options.name} (${ociDigest(this.#blob.digest)}): ${why}`, { cause });
+    return new GearError('corrupt', `${this.#options.name}: ${why}`, { cause });
   }
 
   async #read(): Promise<Buffer | undefined> {
