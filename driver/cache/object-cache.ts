@@ -56,6 +56,11 @@ export class ObjectCache {
     this.evictor = new Evictor([this.#public, this.#partials], cacheSize, log);
   }
 
+  /** Whether the whole object is on this node. */
+  isHere(image: Digest, object: WantedObject): boolean {
+    return this.#public.has(object.digest) || this.#public.isPinned(image, object.digest);
+  }
+
   /** Pins the object for the image if the whole of it is on this node. Gives whether it is. */
   pin(image: Digest, object: WantedObject): boolean {
     return this.#public.pin(image, object.digest);

@@ -39,7 +39,7 @@ export interface ObjectFileSystemOptions {
   readonly passthrough: () => boolean;
 }
 
-/** remote/: a folder for each image, in it aa/bbbb... for each of its objects. Looking an object up means that the image touches it. */
+/** remote/: a folder for each image, in it aa/bbbb... for each of its objects. Opening an object means that the image touches it. */
 export class ObjectFileSystem implements FileSystem {
   readonly #options: ObjectFileSystemOptions;
 
@@ -65,7 +65,7 @@ export class ObjectFileSystem implements FileSystem {
         const digest = nodeNumber(parent).toString(16).padStart(2, '0') + name;
         const row = isDigest(digest) ? entry.table.find(digest) : undefined;
         if (row === undefined) throw new FuseError('ENOENT');
-        return this.#objectEntry(entry, row, this.#touch(entry, row));
+        return this.#objectEntry(entry, row, this.#isDirect(entry, row));
       }
       default:
         throw new FuseError('ENOTDIR');
@@ -80,7 +80,7 @@ export class ObjectFileSystem implements FileSystem {
     const entry = this.#image(node);
     switch (nodeKind(node)) {
       case NODE_KIND.cached:
-        entry.touch(nodeNumber(node));
+        this.#touch(entry, nodeNumber(node));
         return { handle: NO_HANDLE, flags: OPEN_FLAGS.KEEP_CACHE };
       case NODE_KIND.direct: {
         const backingId = this.#options.opens.join(node, call.number);
@@ -144,42 +144,36 @@ export class ObjectFileSystem implements FileSystem {
     return { blockSize: bsize, blocks, freeBlocks: bfree, availableBlocks: bavail, files, freeFiles: ffree };
   }
 
-  /** Pins the object where it is on this node, starts to fetch it where that is soon needed. Gives whether the kernel is to read it past us. */
-  #touch(entry: ImageEntry, row: number): boolean {
+  /**
+   * Whether the kernel is to read the object past us. Looking up is all that happens here: overlayfs looks for the contents also for a chmod or a
+   * rename, which must not fetch them.
+   */
+  #isDirect(entry: ImageEntry, row: number): boolean {
     const { cache, passthrough } = this.#options;
+    const object = entry.object(row);
+    return passthrough() && (isSmall(object) || cache.isHere(entry.image, object));
+  }
+
+  /** Notes a touch, which is an open, and pins the object where it is on this node. */
+  #touch(entry: ImageEntry, row: number): void {
     const object = entry.object(row);
     const first = entry.touch(row);
     let here = false;
     try {
-      here = cache.pin(entry.image, object);
+      here = this.#options.cache.pin(entry.image, object);
     } catch (error) {
-      // A full disk, mostly: opening or reading makes room, or fails with the right error.
+      // A full disk, mostly: reading makes room, or fails with the right error.
       this.#options.log.debug({ image: entry.image, object: object.digest }, `not pinned yet: ${messageOf(error)}`);
     }
     if (first && here) entry.fromPublic++;
     if (first && !here) entry.fromRemote++;
-    if (!here && isSmall(object)) this.#fetchAhead(entry, row);
-    return passthrough() && (here || isSmall(object));
-  }
-
-  // The open that follows joins this fetch.
-  #fetchAhead(entry: ImageEntry, row: number): void {
-    const object = entry.object(row);
-    const work = async () => {
-      using limited = deadline(this.#options.deadline(), `object ${object.digest}`);
-      const fetched = await this.#options.cache.whole(entry.image, object, { signal: limited });
-      entry.fetchedBytes += fetched;
-    };
-    work().catch((error: unknown) => {
-      this.#options.log.debug({ image: entry.image, object: object.digest }, `not fetched ahead: ${messageOf(error)}`);
-    });
   }
 
   async #openDirect(entry: ImageEntry, node: NodeId, call: Call): Promise<Opened> {
     const { cache, opens } = this.#options;
     const row = nodeNumber(node);
     const object = entry.object(row);
-    entry.touch(row);
+    this.#touch(entry, row);
     return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
       if (!cache.isPinned(entry.image, object))
         entry.fetchedBytes += await cache.whole(entry.image, object, { signal });
