@@ -16,6 +16,7 @@ import { imagesService } from './api/images.ts';
 import { Metrics } from './api/metrics.ts';
 import { HEARTBEAT_SECONDS, monitorService } from './api/monitor.ts';
 import { contentStoreService } from './api/objects.ts';
+import { addReflection } from './api/reflection.ts';
 import { openStore, type Store } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
 import { startJanitor } from './janitor.ts';
@@ -77,10 +78,14 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   );
   main.server.addService(ImagesService, imagesService(store, conversions, handlers));
 
+  addReflection(main.server, ['gear/v1/objects.proto', 'gear/v1/images.proto']);
+
   const monitor = createGrpcServer(config.monitorListen, '--monitor-listen');
   const monitorHealth = createHealth(['gear.v1.Monitor']);
   monitorHealth.addTo(monitor.server);
   monitor.server.addService(MonitorService, monitorService(nodes, handlers));
+
+  addReflection(monitor.server, ['gear/v1/monitor.proto']);
 
   const http = createHttp({
     metrics,
