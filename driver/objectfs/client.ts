@@ -14,7 +14,7 @@ import { findMount } from '../kernel/mount-info.ts';
 import { compileCacheFolder, warmCompileCache } from './compile-cache.ts';
 import { callControl, checkSocketPath } from './control.ts';
 import type { ObjectFilesystem, ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
-import { endLeftovers } from './leftovers.ts';
+import { endLeftovers, findProcesses } from './leftovers.ts';
 import { isRunning, processId, scriptOf, startProcess } from './processes.ts';
 import { type ObjectfsFiles, objectfsFiles } from './session.ts';
 import { completeSettings, writeSettings } from './settings.ts';
@@ -49,20 +49,21 @@ export async function ensureObjectFilesystem(options: EnsureOptions): Promise<Ob
   using _lock = await starting.acquire(root, { signal });
   for (const folder of [layout.paths.run, layout.paths.images]) await mkdir(folder, { recursive: true, mode: 0o700 });
   const mounted = findMount(layout.paths.remote)?.type === 'fuse.gear';
-  const adopted = mounted && (await adopt(files, settings, log, signal));
+  const adopted = mounted && (await adopt(root, files, settings, log, signal));
   if (!adopted) await start(layout, files, options, mounted);
   return new Client(layout, files, adopted);
 }
 
 /** Whether the object filesystem that is mounted is alive; it then has the settings. */
 async function adopt(
+  root: string,
   files: ObjectfsFiles,
   settings: ObjectFilesystemSettings,
   log: Logger,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
   try {
-    let facts = await answering(files, ADOPT_MS, signal);
+    let facts = await answering(files, ADOPT_MS, signal, aliveFor(root));
     if (facts.version !== VERSION) {
       log.info({ from: facts.version, to: VERSION }, 'the object filesystem gets the newer code');
       await callControl(files.socket, 'replace', { script: scriptOf('server') }, { signal: limit(CALL_MS, signal) });
@@ -147,6 +148,16 @@ async function answering(
     }
     await sleep(20, { signal: limited });
   }
+}
+
+/** Whether any of the processes is there, looked up every now and then. */
+function aliveFor(root: string): () => boolean {
+  let lookAgain = performance.now() + 500;
+  return () => {
+    if (performance.now() < lookAgain) return true;
+    lookAgain = performance.now() + 500;
+    return findProcesses(root).length > 0;
+  };
 }
 
 async function gone(pid: number, signal: AbortSignal | undefined): Promise<void> {

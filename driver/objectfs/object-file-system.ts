@@ -175,8 +175,8 @@ export class ObjectFileSystem implements FileSystem {
     const object = entry.object(row);
     this.#touch(entry, row);
     return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
-      if (!cache.isPinned(entry.image, object))
-        entry.fetchedBytes += await cache.whole(entry.image, object, { signal });
+      const fetched = cache.isPinned(entry.image, object) ? 0 : await cache.whole(entry.image, object, { signal });
+      entry.fetchedBytes += fetched;
       return this.#opened(node, call, opens.open(node, call.number, cache.pinnedFile(entry.image, object)));
     });
   }

@@ -43,6 +43,7 @@ let lastAlive = performance.now();
 let deaths = 0;
 let stopping = false;
 let replacing = false;
+let stuck = false;
 
 function log(level: 30 | 40 | 50, message: string, fields: object = {}): void {
   const line = {
@@ -76,7 +77,7 @@ async function mountFresh(): Promise<number> {
 }
 
 /** Listens to the server, and does what has to be done when it is gone. `ended` resolves when the process is. */
-function attach(fuse: number, stream: Duplex, ended: () => Promise<void>): void {
+function attach(fuse: number, stream: Duplex, ended: () => Promise<NodeJS.Signals | null>): void {
   const started = performance.now();
   lastAlive = started;
   const link = new Link(
@@ -90,7 +91,7 @@ function attach(fuse: number, stream: Duplex, ended: () => Promise<void>): void 
       }
     },
     () => {
-      void ended().then(() => afterDeath(fuse, performance.now() - started));
+      void ended().then((signal) => afterDeath(fuse, performance.now() - started, signal));
     },
   );
 }
@@ -105,12 +106,16 @@ async function stop(link: Link): Promise<void> {
   link.send({ type: 'stopped' });
 }
 
-async function afterDeath(fuse: number, lived: number): Promise<void> {
+function afterDeath(fuse: number, lived: number, signal: NodeJS.Signals | null): void {
   if (stopping || findMount(paths.remote)?.type !== 'fuse.gear') {
     log(30, 'the mount is gone; the object filesystem ends');
     process.exit(0);
   }
-  deaths = replacing || lived > QUICK_DEATH_MS ? 0 : deaths + 1;
+  // Somebody else's SIGKILL says nothing about what it was doing.
+  const innocent = replacing || (signal === 'SIGKILL' && !stuck);
+  if (lived > QUICK_DEATH_MS && !stuck) deaths = 0;
+  if (!innocent) deaths++;
+  stuck = false;
   const pause = deaths < 2 ? 0 : Math.min(1_000, 50 * 2 ** deaths);
   log(replacing ? 30 : 40, 'the server has ended; another one takes over', { lived: Math.round(lived), deaths, pause });
   replacing = false;
@@ -126,26 +131,27 @@ function startServer(fuse: number, how: 'first' | 'again'): void {
     link: true,
     ...(serverScript === undefined ? {} : { script: serverScript }),
   });
-  const { promise, resolve } = Promise.withResolvers<void>();
-  child.once('exit', () => resolve());
+  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals | null>();
+  child.once('exit', (_code, signal) => resolve(signal));
   child.once('error', (error) => {
     log(50, `the server cannot be started: ${String(error)}`);
-    resolve();
+    resolve(null);
   });
   if (child.pid === undefined) {
-    void promise.then(() => afterDeath(fuse, 0));
+    void promise.then(() => afterDeath(fuse, 0, null));
     return;
   }
   server = processId(child.pid) ?? { pid: child.pid, startTime: '' };
   attach(fuse, child.stdio[LINK_FD] as Duplex, () => promise);
 }
 
-/** Resolves when the process is gone; ends it where it only closed its side. */
-async function untilGone(id: ProcessId): Promise<void> {
+/** Resolves when a process that is not our child is gone (of what, cannot be known); ends it where it only closed its side. */
+async function untilGone(id: ProcessId): Promise<NodeJS.Signals> {
   for (let i = 0; isRunning(id); i++) {
     if (i === 50) killProcess(id);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+  return 'SIGKILL';
 }
 
 function watch(): void {
@@ -153,6 +159,7 @@ function watch(): void {
     if (performance.now() - lastAlive < STUCK_MS) return;
     log(50, 'the server is stuck and is killed', { server: server.pid });
     lastAlive = performance.now();
+    stuck = true;
     killProcess(server);
   }, 5_000);
 }

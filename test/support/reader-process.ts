@@ -1,0 +1,42 @@
+import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
+
+// Reads files for a test (see reader.ts) in a process of its own: whoever waits for a mount waits here.
+
+interface Request {
+  readonly id: number;
+  readonly action: 'open' | 'read' | 'close' | 'list';
+  readonly path: string;
+  readonly fd: number;
+  readonly offset: number;
+  readonly length: number;
+}
+
+function act({ action, path, fd, offset, length }: Request): unknown {
+  switch (action) {
+    case 'open':
+      return openSync(path, 'r');
+    case 'close':
+      return closeSync(fd);
+    case 'list':
+      return readdirSync(path).sort();
+    case 'read': {
+      const bytes = Buffer.alloc(length < 0 ? fstatSync(fd).size : length);
+      let done = 0;
+      while (done < bytes.length) {
+        const count = readSync(fd, bytes, done, bytes.length - done, offset + done);
+        if (count === 0) break;
+        done += count;
+      }
+      return bytes.toString('base64', 0, done);
+    }
+  }
+}
+
+process.on('message', (request: Request) => {
+  try {
+    process.send?.({ id: request.id, result: act(request) });
+  } catch (error) {
+    process.send?.({ id: request.id, code: (error as NodeJS.ErrnoException).code ?? String(error) });
+  }
+});
+process.on('disconnect', () => process.exit(0));
