@@ -7,7 +7,10 @@ import { bytesOfPath, type FileStatus, FORMAT, isDirectory, namesIn, statusOfPat
 import { Pacer } from './pacer.ts';
 
 export interface ChangesOptions extends Abortable {
-  /** The overlay upper directory of a layer whose merged mount is `newRoot`: only what lies there is looked at; same answer. */
+  /**
+   * The overlay upper directory of a layer whose merged mount is `newRoot`: only what lies there is looked at. What was copied up and is no directory is
+   * modified then, as Docker's overlay2 has it, also where its status is the old one's: its contents or xattrs may differ all the same.
+   */
   readonly guide?: string | undefined;
 }
 
@@ -120,6 +123,7 @@ class Comparison {
     let changed = false;
     if (older === undefined) changed = this.#add(path, CHANGE_ADDED);
     else if (statusDiffers(older, newer) || this.#capabilityDiffers(path)) changed = this.#add(path, CHANGE_MODIFIED);
+    else if (guide !== undefined && !isDirectory(newer)) changed = this.#add(path, CHANGE_MODIFIED);
     if (isDirectory(newer)) {
       const guideHere = guide !== undefined && isDirectory(statusOfPath(toPath(guide))) ? guide : undefined;
       const below = await this.directory(path, isDirectory(older), guideHere);
