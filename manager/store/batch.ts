@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, rmSync, unlinkSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -19,8 +19,7 @@ import { touch } from './touch.ts';
 const IN_MEMORY = 1024 * 1024;
 const WRITE_BYTES = 1024 * 1024;
 /** A batch that has grown to this is committed, in the background, while it is added to. */
-const COMMIT_OBJECTS = 16_384;
-const COMMIT_BYTES = 512 * 1024 * 1024;
+const COMMIT_AT = { objects: 16_384, bytes: 512 * 1024 * 1024 };
 
 /** Between turns of the event loop. */
 const RENAMES_PER_TURN = 500;
@@ -43,6 +42,7 @@ export interface BatchContext {
 export class FilesystemBatch implements ObjectBatch {
   readonly #context: BatchContext;
   readonly #chunkSize: number;
+  readonly #commitAt: typeof COMMIT_AT;
   readonly #lease: Lease;
   readonly #folder: string;
   #folderMade = false;
@@ -55,7 +55,8 @@ export class FilesystemBatch implements ObjectBatch {
   #newObjects = 0;
   #newBytes = 0;
 
-  constructor(context: BatchContext, { chunkSize = DEFAULT_CHUNK_SIZE }: BatchOptions) {
+  constructor(context: BatchContext, { chunkSize = DEFAULT_CHUNK_SIZE }: BatchOptions, commitAt = COMMIT_AT) {
+    this.#commitAt = commitAt;
     this.#context = context;
     this.#chunkSize = chunkSize;
     this.#lease = context.leases.open();
@@ -164,7 +165,7 @@ export class FilesystemBatch implements ObjectBatch {
     this.#pendingBytes += pending.size;
     this.#newObjects++;
     this.#newBytes += pending.size;
-    if (this.#pending.size < COMMIT_OBJECTS && this.#pendingBytes < COMMIT_BYTES) return;
+    if (this.#pending.size < this.#commitAt.objects && this.#pendingBytes < this.#commitAt.bytes) return;
     // One commit at a time; so what is not durable yet is bounded by two batches.
     await this.#committing;
     this.#startCommit();
@@ -197,11 +198,9 @@ export class FilesystemBatch implements ObjectBatch {
           this.#newBytes -= size;
           continue;
         }
-        const path = layout.object(digest);
         touch(temporary);
-        renameSync(temporary, path);
+        for (const folder of layout.place(temporary, layout.object(digest))) flusher.changed(folder);
         store.changed(1, size);
-        flusher.changed(path.slice(0, path.lastIndexOf('/')));
       }
       await flusher.flush();
     } catch (error) {

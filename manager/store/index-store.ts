@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import { readdirSync, rmSync, type Stats, statSync, unlinkSync } from 'node:fs';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryName } from '#core/atomic-file.ts';
@@ -39,8 +39,7 @@ export class IndexStore {
       this.#flusher.changed(temporary);
       await this.#flusher.flush();
       touch(temporary);
-      renameSync(temporary, path);
-      this.#flusher.changed(path.slice(0, path.lastIndexOf('/')));
+      for (const folder of this.#layout.place(temporary, path)) this.#flusher.changed(folder);
       await this.#flusher.flush();
     } catch (error) {
       rmSync(temporary, { force: true });

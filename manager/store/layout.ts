@@ -1,5 +1,5 @@
-import { mkdirSync, rmSync, statSync, utimesSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { type Digest, objectPath } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
 
@@ -25,6 +25,8 @@ export class Layout {
   readonly catalog: string;
   readonly addresses: string;
   readonly lock: string;
+  /** Folders that are known to be there. */
+  readonly #made = new Set<string>();
 
   constructor(root: string) {
     this.root = root;
@@ -44,6 +46,19 @@ export class Layout {
 
   index(digest: Digest): string {
     return `${this.indexes}/${objectPath(digest)}`;
+  }
+
+  /** Renames a finished file into place (a path that `object` or `index` gave). Gives the folders that changed by it. */
+  place(temporary: string, path: string): string[] {
+    const folder = dirname(path);
+    if (this.#made.has(folder)) {
+      renameSync(temporary, path);
+      return [folder];
+    }
+    mkdirSync(folder, { recursive: true });
+    renameSync(temporary, path);
+    this.#made.add(folder);
+    return [folder, dirname(folder)];
   }
 
   /** Makes the root where it is missing. Throws failed-precondition where that cannot be. */
@@ -68,9 +83,6 @@ export class Layout {
       mkdirSync(folder, { recursive: true });
     }
     for (const parent of [this.objects, this.indexes]) {
-      for (let byte = 0; byte < 256; byte++) {
-        mkdirSync(join(parent, byte.toString(16).padStart(2, '0')), { recursive: true });
-      }
       if (statSync(parent).dev !== statSync(this.tmp).dev) {
         throw new GearError(
           'failed-precondition',
