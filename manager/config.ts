@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { Option, Values } from '#core/cli/command.ts';
 import { parseHostPort } from '#core/grpc/address.ts';
 import { LOG_LEVELS } from '#core/log.ts';
+import { type ExportConfig, exportConfig } from './export/options.ts';
 import type { RegistryAccess } from './registry/access.ts';
 
 /** The options of `gear manager`. */
@@ -20,6 +21,30 @@ export const MANAGER_OPTIONS = {
     value: 'HOST:PORT',
     default: '127.0.0.1:2020',
     help: 'Where health and metrics are served',
+  },
+  nfs: {
+    type: 'choice',
+    choices: ['off', 'ganesha', 'kernel'],
+    default: 'off',
+    help: "Also export the objects over NFS, read-only: by nfs-ganesha, or by this machine's kernel",
+  },
+  'nfs-listen': {
+    type: 'string',
+    value: 'ADDRESS:PORT',
+    default: '0.0.0.0:2049',
+    help: 'Where NFS is served; port 0: any (ganesha only)',
+  },
+  'nfs-allow': {
+    type: 'string',
+    value: 'NETWORK,...',
+    default: '127.0.0.0/8',
+    help: 'Who may read over NFS: addresses and networks as 10.0.0.0/8',
+  },
+  'nfs-versions': {
+    type: 'string',
+    value: 'VERSION,...',
+    default: '4.0,4.1',
+    help: 'Versions of NFS that are offered. Not 4.2: some clients then read zeros from some servers',
   },
   authfile: { type: 'string', value: 'FILE', help: 'Registry credentials, as docker login writes them' },
   'insecure-registry': {
@@ -73,6 +98,7 @@ export interface ManagerConfig {
   /** Milliseconds. */
   readonly stopTimeout: number;
   readonly rebuild: boolean;
+  readonly nfs: ExportConfig;
 }
 
 /** The configuration that the options say. Throws invalid-argument. */
@@ -93,5 +119,11 @@ export function managerConfig(values: Values<typeof MANAGER_OPTIONS>): ManagerCo
     grace: values.grace * 1000,
     stopTimeout: values['stop-timeout'] * 1000,
     rebuild: values.rebuild,
+    nfs: exportConfig({
+      kind: values.nfs,
+      listen: values['nfs-listen'],
+      allow: values['nfs-allow'],
+      versions: values['nfs-versions'],
+    }),
   };
 }

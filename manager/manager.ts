@@ -2,12 +2,15 @@ import { rm } from 'node:fs/promises';
 import { sleep } from '#core/abort.ts';
 import { writeAtomically } from '#core/atomic-file.ts';
 import { GearError } from '#core/errors.ts';
+import { formatHostPort } from '#core/grpc/address.ts';
 import type { Logger } from '#core/log.ts';
 import { VERSION } from '#core/version.ts';
+import { ExportDescription_State, ExportService } from '#proto/gen/gear/v1/export.ts';
 import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 import { Conversions, type Convert } from './api/conversions.ts';
 import { FastContentStoreService } from './api/data-messages.ts';
+import { exportService } from './api/export.ts';
 import { createGrpcServer, type GrpcServer } from './api/grpc-server.ts';
 import { Handlers } from './api/handlers.ts';
 import { createHealth, type Health } from './api/health.ts';
@@ -19,6 +22,7 @@ import { contentStoreService } from './api/objects.ts';
 import { addReflection } from './api/reflection.ts';
 import { openStore, type Store } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
+import { startExport } from './export/export.ts';
 import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
 import { checkWritable } from './store/writable.ts';
@@ -28,6 +32,8 @@ export interface Addresses {
   readonly grpc: string;
   readonly monitor: string;
   readonly http: string;
+  /** Of the NFS export; undefined where there is none. */
+  readonly nfs?: string | undefined;
 }
 
 /** A manager that serves. Disposing it stops it: nothing new is taken, what is under way gets its time, the rest is cancelled. */
@@ -50,6 +56,9 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   const draining = new AbortController();
   const stop = new AbortController();
   stack.use(startJanitor(store, config.grace, log));
+  const storeExport = stack.use(
+    await startExport({ config: config.nfs, objects: store.layout.objects, root: config.root, log }),
+  );
 
   const metrics = new Metrics();
   const conversions = new Conversions(store, convert, log);
@@ -61,9 +70,11 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     calls: metrics.counter('gear_calls_total', 'gRPC calls that have ended'),
   });
   describeStore(metrics, store, conversions, nodes);
+  const isExported = () => storeExport.describe().state === ExportDescription_State.STATE_SERVING;
+  metrics.gauge('gear_nfs_export_serving', 'Whether the NFS export answers', () => (isExported() ? 1 : 0));
 
   const main = createGrpcServer(config.listen, '--listen');
-  const health = createHealth(['gear.v1.ContentStore', 'gear.v1.Images']);
+  const health = createHealth(['gear.v1.ContentStore', 'gear.v1.Images', 'gear.v1.Export']);
   health.addTo(main.server);
   main.server.addService(
     FastContentStoreService,
@@ -77,8 +88,9 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     }),
   );
   main.server.addService(ImagesService, imagesService(store, conversions, handlers));
+  main.server.addService(ExportService, exportService(storeExport, handlers));
 
-  addReflection(main.server, ['gear/v1/objects.proto', 'gear/v1/images.proto']);
+  addReflection(main.server, ['gear/v1/objects.proto', 'gear/v1/images.proto', 'gear/v1/export.proto']);
 
   const monitor = createGrpcServer(config.monitorListen, '--monitor-listen');
   const monitorHealth = createHealth(['gear.v1.Monitor']);
@@ -100,6 +112,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     grpc: await main.listen(),
     monitor: await monitor.listen(),
     http: await listenHttp(http, config.httpListen),
+    nfs: storeExport.address === undefined ? undefined : formatHostPort(storeExport.address),
   };
   await writeAtomically(store.layout.addresses, `${JSON.stringify(addresses, undefined, 2)}\n`, { flush: false });
   stack.defer(async () => await rm(store.layout.addresses, { force: true }));

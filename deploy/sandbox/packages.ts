@@ -15,6 +15,10 @@ const PACKAGE_OF = {
   debootstrap: 'debootstrap',
   busybox: 'busybox-static',
   'fsck.erofs': 'erofs-utils',
+  'ganesha.nfsd': 'nfs-ganesha',
+  'nfs-cat': 'libnfs-utils',
+  'nfs-ls': 'libnfs-utils',
+  'qemu-system-x86_64': 'qemu-system-x86',
 } as const;
 
 export type Program = keyof typeof PACKAGE_OF;
