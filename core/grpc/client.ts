@@ -50,7 +50,7 @@ export class Connection implements Disposable {
       'grpc.keepalive_time_ms': 20_000,
       'grpc.keepalive_timeout_ms': 10_000,
       'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 3_000,
+      'grpc.max_reconnect_backoff_ms': 1_000,
       'grpc-node.flow_control_window': FLOW_CONTROL_WINDOW,
       // Whoever calls knows whether a call may be repeated; and a stream's messages must not be kept for a repetition.
       'grpc.enable_retries': 0,
