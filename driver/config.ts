@@ -5,6 +5,7 @@ import { GearError } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { LOG_LEVELS } from '#core/log.ts';
 import { DEFAULT_ROOT } from './paths.ts';
+import { FETCH_CHOICES, type FetchChoice } from './remote/manager-source.ts';
 
 const PLUGIN_FOLDER = '/run/docker/plugins';
 const DEFAULT_MANAGER = '127.0.0.1:2019';
@@ -51,6 +52,12 @@ export const DRIVER_OPTIONS = {
     default: 60,
     help: 'How long a read waits for the manager before it fails with EIO',
   },
+  fetch: {
+    type: 'choice',
+    choices: FETCH_CHOICES,
+    default: 'auto',
+    help: 'How missing objects are fetched: by NFS where the manager exports them, by gRPC, or by what is faster',
+  },
   'index-format': {
     type: 'choice',
     choices: ['auto', 'erofs', 'directory'],
@@ -75,6 +82,7 @@ export interface DriverConfig {
   readonly cacheSize: number | undefined;
   /** Milliseconds. */
   readonly fetchDeadline: number;
+  readonly fetch: FetchChoice;
   readonly indexFormat: 'auto' | 'erofs' | 'directory';
   readonly node: string;
   readonly shutdown: boolean;
@@ -106,6 +114,7 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
         : { kind: 'tcp', address: loopback(values.tcp), specFolder: absolute('spec-folder', values['spec-folder']) },
     cacheSize: parseSize('cache-size', values['cache-size']),
     fetchDeadline: values['fetch-deadline'] * 1000,
+    fetch: values.fetch,
     indexFormat: values['index-format'],
     node: values.node ?? hostname(),
     shutdown: values.shutdown,

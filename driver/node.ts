@@ -41,6 +41,7 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
       manager: config.manager,
       deadline: config.fetchDeadline,
       cacheSize: config.cacheSize ?? 0,
+      fetch: config.fetch,
       logLevel: config.logLevel,
     },
     log,

@@ -98,7 +98,8 @@ export interface ManagerConfig {
   /** Milliseconds. */
   readonly stopTimeout: number;
   readonly rebuild: boolean;
-  readonly nfs: ExportConfig;
+  /** Undefined: nothing is exported. */
+  readonly nfs?: ExportConfig;
 }
 
 /** The configuration that the options say. Throws invalid-argument. */

@@ -13,6 +13,8 @@ export interface RemoteReader {
     length: number,
     options: { readonly signal: AbortSignal; readonly urgency?: Urgency },
   ): Promise<Buffer>;
+  /** These bytes, which came from here, do not match their digest. */
+  doubt?(bytes: Buffer, reason: string): void;
 }
 
 export interface FetchOptions {
@@ -76,6 +78,7 @@ export class Fetcher {
       this.fetches++;
       this.fetchedBytes += bytes.length;
       if (bytes.length === length && good(bytes)) return bytes;
+      this.#remote.doubt?.(bytes, `wrong bytes for object ${object.digest}`);
     }
     throw new GearError('corrupt', `object ${object.digest}: ${this.#remote.name} gives bytes with a wrong digest`);
   }

@@ -1,5 +1,6 @@
 import type { Digest } from '#core/digest.ts';
 import type { LogLevel } from '#core/log.ts';
+import type { FetchChoice, FetchStats } from '../remote/manager-source.ts';
 
 /** What may be changed while the object filesystem is mounted (`configure`). */
 export interface ObjectFilesystemSettings {
@@ -9,6 +10,8 @@ export interface ObjectFilesystemSettings {
   readonly deadline?: number;
   /** How many bytes the public cache may hold; unpinned objects beyond it are evicted, the least recently used first. 0 (default): no limit. */
   readonly cacheSize?: number;
+  /** How missing objects are fetched. Default "auto". */
+  readonly fetch?: FetchChoice;
   /** Default "info". At "trace" each message of the kernel makes a line. */
   readonly logLevel?: LogLevel;
 }
@@ -60,6 +63,8 @@ export interface ObjectFilesystemStats {
   readonly evictedBytes: number;
   /** Whether the last attempts to reach the manager failed, so that only probes are sent. */
   readonly managerAway: boolean;
+  /** The ways to the manager, and what each has done since the server's process started. */
+  readonly fetch: FetchStats;
   /** Resident bytes of the server's process. */
   readonly residentBytes: number;
 }

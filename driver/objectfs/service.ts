@@ -8,7 +8,7 @@ import type { CacheLayout } from '../cache/layout.ts';
 import { ObjectCache } from '../cache/object-cache.ts';
 import type { Channel } from '../kernel/fuse/channel.ts';
 import { Protocol } from '../kernel/fuse/protocol.ts';
-import { GrpcSource } from '../remote/grpc-source.ts';
+import { type ManagerSource, managerSource } from '../remote/manager-source.ts';
 import { PatientSource } from '../remote/patient-source.ts';
 import { serveControl } from './control.ts';
 import { backingDevice, DirectOpens } from './direct-opens.ts';
@@ -45,7 +45,7 @@ export class Service {
   readonly #opens: DirectOpens;
   readonly #protocol: Protocol;
   readonly #remote: PatientSource;
-  #source: GrpcSource;
+  #source: ManagerSource;
   #settings: Settings;
   #session: Session;
   #ended: Promise<void> | undefined;
@@ -56,7 +56,7 @@ export class Service {
     this.#log = log;
     this.#settings = settings;
     this.#session = readSession(files.session);
-    this.#source = new GrpcSource(settings.manager);
+    this.#source = managerSource(settings.manager, settings.fetch, log);
     this.#remote = new PatientSource(this.#source, { log });
     this.#cache = new ObjectCache({ layout, remote: this.#remote, log, cacheSize: settings.cacheSize });
     this.#images = new ImageEntries(layout.paths, log);
@@ -147,6 +147,7 @@ export class Service {
       evictedObjects: evictor.evictedObjects,
       evictedBytes: evictor.evictedBytes,
       managerAway: this.#remote.away,
+      fetch: this.#source.stats(),
       residentBytes: process.memoryUsage.rss(),
     };
   }
@@ -155,10 +156,11 @@ export class Service {
     const settings = changeSettings(this.#settings, change);
     if (settings.manager !== this.#settings.manager) {
       const before = this.#source;
-      this.#source = new GrpcSource(settings.manager);
+      this.#source = managerSource(settings.manager, settings.fetch, this.#log);
       this.#remote.replace(this.#source);
       before[Symbol.dispose]();
     }
+    this.#source.choice = settings.fetch;
     this.#settings = settings;
     this.#log.level = settings.logLevel;
     this.#cache.evictor.limit = settings.cacheSize;

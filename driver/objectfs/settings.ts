@@ -3,7 +3,7 @@ import type { ObjectFilesystemSettings } from './interface.ts';
 
 export type Settings = Required<ObjectFilesystemSettings>;
 
-const DEFAULTS = { deadline: 60_000, cacheSize: 0, logLevel: 'info' } as const;
+const DEFAULTS = { deadline: 60_000, cacheSize: 0, fetch: 'auto', logLevel: 'info' } as const;
 
 /** Fills in what is not said. */
 export function completeSettings(settings: ObjectFilesystemSettings): Settings {

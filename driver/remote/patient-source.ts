@@ -64,6 +64,11 @@ export class PatientSource {
     this.#circuit.reset();
   }
 
+  /** These bytes, which were read here, do not match their digest. */
+  doubt(bytes: Buffer, reason: string): void {
+    this.#inner.doubt?.(bytes, reason);
+  }
+
   /** Exactly `length` bytes, unverified. Throws the source's last word, or the signal's reason. */
   async read(
     digest: Digest,

@@ -10,6 +10,18 @@ export interface ObjectSource {
    * deadline-exceeded, ...; the signal's reason when that aborts.
    */
   read(digest: Digest, offset: number, length: number, options: { readonly signal: AbortSignal }): Promise<Buffer>;
+  /** These bytes, which came from here, do not match their digest. */
+  doubt?(bytes: Buffer, reason: string): void;
+}
+
+/**
+ * How a source is doing. "trusted": known content came through it and matched; "away": it cannot be reached; "refused": it gives wrong bytes, or
+ * lets nobody in; "off": there is none.
+ */
+export interface SourceState {
+  readonly kind: 'untried' | 'trusted' | 'away' | 'refused' | 'off';
+  /** Why it is not trusted. */
+  readonly reason: string;
 }
 
 /** Asks each source in turn until one has the bytes. Throws the last one's error, with those before it in its message. */

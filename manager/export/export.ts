@@ -29,14 +29,14 @@ const OFF: ExportDescription = {
 
 /** Exports the objects of a store as the configuration says, and waits until nodes can read them. Throws failed-precondition. */
 export async function startExport(options: {
-  readonly config: ExportConfig;
+  readonly config: ExportConfig | undefined;
   /** The folder of objects, and the manager's root. */
   readonly objects: string;
   readonly root: string;
   readonly log: Logger;
 }): Promise<StoreExport> {
   const { objects, root, log } = options;
-  if (options.config.kind === 'off') {
+  if (options.config === undefined || options.config.kind === 'off') {
     return { describe: () => OFF, address: undefined, [Symbol.asyncDispose]: async () => {} };
   }
   const probe = await writeProbe(objects);
