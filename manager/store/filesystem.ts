@@ -137,7 +137,7 @@ export class FilesystemObjectStore implements ObjectStore {
   }
 
   async *list({ signal }: Abortable = {}): AsyncGenerator<StoredObject, void, void> {
-    for (const prefix of readdirSync(this.#layout.objects).sort()) {
+    for (const prefix of this.#layout.foldersOf(this.#layout.objects)) {
       await nextTurn(undefined, signal === undefined ? {} : { signal });
       for (const name of readdirSync(`${this.#layout.objects}/${prefix}`).sort()) {
         const digest = prefix + name;

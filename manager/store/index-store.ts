@@ -86,7 +86,8 @@ export class IndexStore {
 
   /** Every index. */
   list(): Digest[] {
-    return readdirSync(this.#layout.indexes)
+    return this.#layout
+      .foldersOf(this.#layout.indexes)
       .flatMap((prefix) => readdirSync(join(this.#layout.indexes, prefix)).map((name) => prefix + name))
       .filter(isDigest);
   }

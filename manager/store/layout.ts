@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Digest, objectPath } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
@@ -46,6 +46,13 @@ export class Layout {
 
   index(digest: Digest): string {
     return `${this.indexes}/${objectPath(digest)}`;
+  }
+
+  /** The names of the folders "aa" that are there, in order. */
+  foldersOf(parent: string): string[] {
+    return readdirSync(parent)
+      .filter((name) => /^[0-9a-f]{2}$/.test(name))
+      .sort();
   }
 
   /** Renames a finished file into place (a path that `object` or `index` gave). Gives the folders that changed by it. */
