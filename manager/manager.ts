@@ -27,6 +27,9 @@ import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
 import { checkWritable } from './store/writable.ts';
 
+/** How long calls that were cut off may take to clean up; milliseconds. */
+const SETTLE_TIMEOUT = 5000;
+
 /** Where a manager listens ("HOST:PORT"), as written to addresses.json in its root. */
 export interface Addresses {
   readonly grpc: string;
@@ -105,6 +108,8 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     stopping: () => draining.signal.aborted,
   });
   stack.defer(async () => await http.close());
+  // The store must not be closed under a call that still works with it.
+  stack.defer(async () => await Promise.race([handlers.settled(), sleep(SETTLE_TIMEOUT)]));
   stack.defer(() => stop.abort(new GearError('unavailable', 'the manager is stopping')));
   stack.defer(() => main.close());
   stack.defer(() => monitor.close());

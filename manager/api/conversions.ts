@@ -19,13 +19,19 @@ export type Convert = (
 
 type Listener = (progress: ConvertProgress) => void;
 
+/** Those who wait for one conversion, and what they heard last. */
+interface Audience {
+  readonly listeners: Set<Listener>;
+  last: ConvertProgress | undefined;
+}
+
 /** The conversions of a manager: all who ask for the same one at the same time share it, and hear of its progress. */
 export class Conversions {
   readonly #store: Store;
   readonly #convert: Convert;
   readonly #log: Logger;
   readonly #flights = new SingleFlight<string, ConversionResult>();
-  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #audiences = new Map<string, Audience>();
 
   constructor(store: Store, convert: Convert, log: Logger) {
     this.#store = store;
@@ -44,13 +50,16 @@ export class Conversions {
     { signal, onProgress }: { readonly onProgress: Listener } & Abortable,
   ): Promise<ConversionResult> {
     const key = keyOf(request);
-    const listeners = this.#listeners.get(key) ?? new Set();
-    this.#listeners.set(key, listeners.add(onProgress));
+    const audience = this.#audiences.get(key) ?? { listeners: new Set(), last: undefined };
+    this.#audiences.set(key, audience);
+    audience.listeners.add(onProgress);
+    // Who joins late hears at once how far it is.
+    if (audience.last !== undefined) onProgress(audience.last);
     try {
       return await this.#flights.run(key, (shared) => this.#work(key, request, shared), { signal });
     } finally {
-      listeners.delete(onProgress);
-      if (listeners.size === 0 && this.#listeners.get(key) === listeners) this.#listeners.delete(key);
+      audience.listeners.delete(onProgress);
+      if (audience.listeners.size === 0) this.#audiences.delete(key);
     }
   }
 
@@ -58,7 +67,11 @@ export class Conversions {
     const began = performance.now();
     using target = openConversionTarget(this.#store);
     const onProgress = (progress: ConvertProgress) => {
-      for (const listener of this.#listeners.get(key) ?? []) listener(progress);
+      const audience = this.#audiences.get(key);
+      // A conversion that was given up may still be ending when another one of the same image has begun.
+      if (audience === undefined || signal.aborted) return;
+      audience.last = progress;
+      for (const listener of audience.listeners) listener(progress);
     };
     const result = await this.#convert(request, { target, signal, onProgress });
     const { sourceDigest, gearDigest, indexDigest } = result.image;

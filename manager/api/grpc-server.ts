@@ -1,4 +1,4 @@
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from '@grpc/grpc-js';
 import { GearError, messageOf } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { MAX_MESSAGE_BYTES } from '#core/grpc/limits.ts';
@@ -19,6 +19,8 @@ export interface GrpcServer {
 export function createGrpcServer(address: string, option: string): GrpcServer {
   const { host } = parseHostPort(address, option);
   widenFlowControl();
+  // What fails is thrown, and logged by whoever catches it.
+  setLogVerbosity(logVerbosity.NONE);
   const server = new Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,

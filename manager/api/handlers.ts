@@ -14,6 +14,7 @@ import { Sender } from '#core/grpc/sender.ts';
 import { toStatus } from '#core/grpc/status.ts';
 import type { Logger } from '#core/log.ts';
 import type { Counter } from './metrics.ts';
+import { untilAborted } from './until-aborted.ts';
 
 /** What every call is given beside its request. */
 export interface CallContext {
@@ -49,6 +50,7 @@ interface AnyCall {
  */
 export class Handlers {
   readonly #environment: HandlerEnvironment;
+  readonly #running = new Set<Promise<unknown>>();
 
   constructor(environment: HandlerEnvironment) {
     this.#environment = environment;
@@ -86,7 +88,7 @@ export class Handlers {
     handle: (requests: AsyncIterable<Q>, context: CallContext) => Promise<A>,
   ): handleClientStreamingCall<Q, A> {
     return (call: ServerReadableStream<Q, A>, callback) => {
-      void this.#run(method, call, async (context) => await handle(messagesOf(call), context)).then(
+      void this.#run(method, call, async (context) => await handle(messagesOf(call, context.signal), context)).then(
         (answer) => callback(null, answer),
         (error: unknown) => callback(toStatus(error)),
       );
@@ -100,7 +102,7 @@ export class Handlers {
     return (call) => {
       void this.#run(method, call, async (context, over) => {
         const sender = new Sender<A>(call, over);
-        await handle(messagesOf(call), (answer) => sender.send(answer), context);
+        await handle(messagesOf(call, context.signal), (answer) => sender.send(answer), context);
       }).then(
         () => call.end(),
         (error: unknown) => call.emit('error', toStatus(error)),
@@ -108,7 +110,26 @@ export class Handlers {
     };
   }
 
+  /** Resolves when no call is under way. */
+  async settled(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
   async #run<T>(
+    method: { readonly path: string },
+    call: AnyCall,
+    work: (context: CallContext, over: Promise<never>) => Promise<T>,
+  ): Promise<T> {
+    const running = this.#serve(method, call, work);
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  async #serve<T>(
     method: { readonly path: string },
     call: AnyCall,
     work: (context: CallContext, over: Promise<never>) => Promise<T>,
@@ -153,7 +174,12 @@ export class Handlers {
   }
 }
 
-// A loop over the stream itself would destroy it at its end, and with it the side that answers.
-function messagesOf<Q>(call: ServerReadableStream<Q, unknown> | ServerDuplexStream<Q, unknown>): AsyncIterable<Q> {
-  return call.iterator({ destroyOnReturn: false }) as AsyncIterable<Q>;
+/** What the client sends; throws the signal's reason when it aborts. */
+async function* messagesOf<Q>(
+  call: ServerReadableStream<Q, unknown> | ServerDuplexStream<Q, unknown>,
+  signal: AbortSignal,
+): AsyncGenerator<Q, void, void> {
+  // A loop over the stream itself would destroy it at its end, and with it the side that answers.
+  yield* untilAborted(call.iterator({ destroyOnReturn: false }) as AsyncIterable<Q>, signal);
+  signal.throwIfAborted();
 }
