@@ -26,7 +26,10 @@ describe('objects fetched over NFS', () => {
   const objects = sizes.map((size) => randomObject(size));
   let image: Awaited<ReturnType<TestNode['image']>>;
   let next = 0;
-  const take = (count: number) => objects.slice(next, (next += count));
+  const take = (count: number) => {
+    next += count;
+    return objects.slice(next - count, next);
+  };
   const read = async (object: (typeof objects)[number]) => digestOf(await readFile(node.remote(image, object)));
 
   beforeAll(async () => {
@@ -102,4 +105,3 @@ describe('objects fetched over NFS', () => {
     expect(await read(object)).toBe(object.digest);
   });
 });
-
