@@ -109,7 +109,10 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   });
   stack.defer(async () => await http.close());
   // The store must not be closed under a call that still works with it.
-  stack.defer(async () => await Promise.race([handlers.settled(), sleep(SETTLE_TIMEOUT)]));
+  stack.defer(async () => {
+    const settled = Promise.all([handlers.settled(), conversions.settled()]).then(() => true);
+    if ((await Promise.race([settled, sleep(SETTLE_TIMEOUT)])) !== true) log.warn('something did not end in time');
+  });
   stack.defer(() => stop.abort(new GearError('unavailable', 'the manager is stopping')));
   stack.defer(() => main.close());
   stack.defer(() => monitor.close());

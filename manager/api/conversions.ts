@@ -31,6 +31,7 @@ export class Conversions {
   readonly #convert: Convert;
   readonly #log: Logger;
   readonly #flights = new SingleFlight<string, ConversionResult>();
+  readonly #working = new Set<Promise<unknown>>();
   readonly #audiences = new Map<string, Audience>();
 
   constructor(store: Store, convert: Convert, log: Logger) {
@@ -56,10 +57,24 @@ export class Conversions {
     // Who joins late hears at once how far it is.
     if (audience.last !== undefined) onProgress(audience.last);
     try {
-      return await this.#flights.run(key, (shared) => this.#work(key, request, shared), { signal });
+      return await this.#flights.run(key, (shared) => this.#track(this.#work(key, request, shared)), { signal });
     } finally {
       audience.listeners.delete(onProgress);
       if (audience.listeners.size === 0) this.#audiences.delete(key);
+    }
+  }
+
+  /** Resolves when no conversion is under way any longer, not even one that was given up. */
+  async settled(): Promise<void> {
+    while (this.#working.size > 0) await Promise.allSettled(this.#working);
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#working.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#working.delete(work);
     }
   }
 
