@@ -16,9 +16,10 @@ export interface ApplyOptions extends Abortable {
    */
   readonly format: 'overlay' | 'plain';
   /**
-   * For `overlay`: the tree that the layer will lie on. With it a root that the layer does not describe keeps the metadata that it has below, a
-   * hard link may name a file that only the lower tree has (it is copied up), and an opaque root hides what lies below (the kernel does not
-   * heed the marker there). Without it the two latter are errors.
+   * For `overlay`: the tree that the layer will lie on, shown somewhere. With it whiteouts are written only for what there is (the kernel lists those that
+   * hide nothing, and then cannot find them), a hard link may name a file that only the lower tree has (it gets a copy), below an opaque root (the
+   * kernel does not heed the marker there) each name is hidden by itself, and a root that the layer does not describe keeps its
+   * metadata. Without it these come out as with Docker's overlay2; the hard link is refused.
    */
   readonly lower?: string | undefined;
   readonly limits?: Partial<TarLimits> | undefined;

@@ -1,5 +1,4 @@
 import { linkSync } from 'node:fs';
-import { GearError } from '#core/errors.ts';
 import { type ByteString, emptyDirectory } from '#core/index/tree.ts';
 import { showPath, WHITEOUT_PREFIX } from '#core/tar/path.ts';
 import { mknod, setTimes } from '../kernel/inode.ts';
@@ -15,66 +14,76 @@ const OPAQUE_XATTR = 'trusted.overlay.opaque';
 
 /** Does what has to wait until all entries of a layer have come: late links, deletions, and the times of directories. */
 export async function finishLayer(writer: LayerWriter): Promise<void> {
-  await resolveLinks(writer, writer.tree);
+  await resolveLinks(writer, writer.tree, new Map());
   await finishDirectory(writer, [], writer.tree, false);
 }
 
-async function resolveLinks(writer: LayerWriter, directory: DirectoryNode): Promise<void> {
+/** What was copied up for hard links: from the inode below to the path of the copy. */
+type Copies = Map<string, Buffer>;
+
+async function resolveLinks(writer: LayerWriter, directory: DirectoryNode, copies: Copies): Promise<void> {
   for (const child of [...directory.children.values()]) {
     if (writer.options.pacer.due) await writer.options.pacer.rest();
-    if (child.kind === 'link') await resolveLink(writer, child);
-    else if (child.kind === 'directory') await resolveLinks(writer, child);
+    if (child.kind === 'link') await resolveLink(writer, child, copies);
+    else if (child.kind === 'directory') await resolveLinks(writer, child, copies);
   }
 }
 
 /** Makes a link, and before it those that it leads to; a loop, because a stranger's chain may be longer than the stack. */
-async function resolveLink(writer: LayerWriter, first: PendingLink): Promise<void> {
+async function resolveLink(writer: LayerWriter, first: PendingLink, copies: Copies): Promise<void> {
   // Another chain may have led here already.
   if (findNode(writer.tree, first.path) !== first) return;
-  const chain = new Set<PendingLink>([first]);
+  const chain = [first];
+  const passed = new Set<PendingLink>(chain);
   for (let last = first; ; ) {
     const found = findNode(writer.tree, last.target);
     if (found?.kind === 'directory') throw refused(last.path, 'it is a hard link to a directory');
     if (found?.kind !== 'link') {
-      if (found === undefined) await bringFromBelow(writer, last.path, last.target);
+      if (found !== undefined) break;
+      await linkToBelow(writer, last, copies);
+      settle(writer, last);
+      chain.pop();
       break;
     }
-    if (chain.has(found)) throw refused(first.path, 'its hard links go round in a circle');
-    chain.add(found);
+    if (passed.has(found)) throw refused(first.path, 'its hard links go round in a circle');
+    passed.add(found);
+    chain.push(found);
     last = found;
   }
-  for (const { path, target } of [...chain].reverse()) {
-    if (statusOfPath(writer.pathOf(path)) === undefined) linkSync(writer.pathOf(target), writer.pathOf(path));
-    const parent = findNode(writer.tree, path.slice(0, -1)) as DirectoryNode;
-    parent.children.set(path.at(-1) as ByteString, OTHER);
+  for (const link of chain.reverse()) {
+    linkSync(writer.pathOf(link.target), writer.pathOf(link.path));
+    settle(writer, link);
   }
+}
+
+function settle(writer: LayerWriter, { path }: PendingLink): void {
+  const parent = findNode(writer.tree, path.slice(0, -1)) as DirectoryNode;
+  parent.children.set(path.at(-1) as ByteString, OTHER);
 }
 
 /**
- * Sees to the target of a link that the layer does not bring: a file that the folder already has, or one of the layers below, which is copied
- * up to its own name, or to the link's where the layer deletes it.
+ * Makes a link to what the layer does not bring: to a file that the folder already has, or else one of the layers below, which is copied. Names in
+ * different layers cannot share an inode, so the copy is the link's own, and that of all links of this layer to the same.
  */
-async function bringFromBelow(
-  writer: LayerWriter,
-  link: readonly ByteString[],
-  target: readonly ByteString[],
-): Promise<void> {
-  const missing = () => refused(link, `it is a hard link to ${showPath(target.join('/'))}, which is not there`);
-  if (target.length === 0) throw refused(link, 'it is a hard link to the root');
-  if (deepestIsPlain(writer, target)) return;
+async function linkToBelow(writer: LayerWriter, { path, target }: PendingLink, copies: Copies): Promise<void> {
+  const missing = () => refused(path, `it is a hard link to ${showPath(target.join('/'))}, which is not there`);
+  if (target.length === 0) throw refused(path, 'it is a hard link to the root');
+  const own = writer.pathOf(path);
+  if (isThere(writer, target)) {
+    linkSync(writer.pathOf(target), own);
+    return;
+  }
   const status = writer.lower?.status(target);
   if (writer.lower === undefined || status === undefined) throw missing();
-  if (isDirectory(status)) throw refused(link, 'it is a hard link to a directory');
-  const name = target.at(-1) as ByteString;
-  const parent = await writer.directory(target.slice(0, -1));
-  const deleted = parent.whiteouts.has(name);
-  const copy = writer.pathOf(deleted ? link : target);
-  if (!(await copyInode(writer.lower.pathOf(target), copy, status, writer.options))) throw missing();
-  if (!deleted) parent.children.set(name, OTHER);
+  if (isDirectory(status)) throw refused(path, 'it is a hard link to a directory');
+  const copy = copies.get(status.inode);
+  if (copy !== undefined) linkSync(copy, own);
+  else if (!(await copyInode(writer.lower.pathOf(target), own, status, writer.options))) throw missing();
+  copies.set(status.inode, own);
 }
 
 /** Whether the folder itself has something at `target` that a link can name, with nothing but directories on the way. */
-function deepestIsPlain(writer: LayerWriter, target: readonly ByteString[]): boolean {
+function isThere(writer: LayerWriter, target: readonly ByteString[]): boolean {
   for (let length = 1; length < target.length; length++) {
     if (!isDirectory(statusOfPath(writer.pathOf(target.slice(0, length))))) return false;
   }
@@ -96,7 +105,7 @@ async function finishDirectory(
   settleWhiteouts(node);
   if (node.opaque && !node.fresh) await prune(writer, path, node);
   if (node.opaque && format === 'overlay') hideBelow(writer, path, node);
-  for (const name of node.whiteouts) await deleteName(writer, [...path, name], node);
+  for (const name of node.whiteouts) await deleteName(writer, [...path, name], node, allHidden);
   for (const [name, child] of node.children) {
     if (child.kind !== 'directory') continue;
     const childPath = [...path, name];
@@ -120,9 +129,17 @@ async function dropInternals(writer: LayerWriter, path: readonly ByteString[], n
   }
 }
 
-async function deleteName(writer: LayerWriter, path: readonly ByteString[], parent: DirectoryNode): Promise<void> {
+async function deleteName(
+  writer: LayerWriter,
+  path: readonly ByteString[],
+  parent: DirectoryNode,
+  hidden: boolean,
+): Promise<void> {
   if (!parent.fresh) await removeTree([writer.root, ...path].join('/'), writer.options.pacer);
-  if (writer.options.format === 'overlay' && !parent.opaque) mknod(writer.pathOf(path), 'character-device', 0);
+  // Below an opaque root everything is hidden name by name, deeper down the opaque directory does it.
+  if (writer.options.format !== 'overlay' || (hidden && path.length > 1)) return;
+  if (writer.lower !== undefined && writer.lower.status(path) === undefined) return;
+  mknod(writer.pathOf(path), 'character-device', 0);
 }
 
 function hideBelow(writer: LayerWriter, path: readonly ByteString[], node: DirectoryNode): void {
@@ -131,13 +148,7 @@ function hideBelow(writer: LayerWriter, path: readonly ByteString[], node: Direc
     return;
   }
   // The kernel always merges the roots, so each name below is hidden by itself.
-  if (writer.lower === undefined) {
-    throw new GearError(
-      'failed-precondition',
-      'the layer hides all that lies below its root, and no lower tree was given',
-    );
-  }
-  for (const name of writer.lower.names([])) node.whiteouts.add(name);
+  for (const name of writer.lower?.names([]) ?? []) node.whiteouts.add(name);
   settleWhiteouts(node);
   for (const child of node.children.values()) if (child.kind === 'directory') child.opaque = true;
   node.opaque = false;

@@ -1,4 +1,5 @@
-import { linkSync, mkdirSync, unlinkSync } from 'node:fs';
+import { linkSync, mkdirSync, renameSync, unlinkSync } from 'node:fs';
+import { temporaryName } from '#core/atomic-file.ts';
 import { GearError } from '#core/errors.ts';
 import { type ByteString, emptyDirectory, type Metadata } from '#core/index/tree.ts';
 import type { TarEntry } from '#core/tar/entry.ts';
@@ -70,7 +71,6 @@ export class LayerWriter {
     const parent = await this.directory(path.slice(0, -1));
     if (isDeletion(entry)) {
       // Overlayfs would take the device for a whiteout, so it is one.
-      await this.#clear(path, parent);
       parent.whiteouts.add(name);
     } else if (entry.type === 'directory') {
       this.#describe(path, await this.#makeDirectory(path, parent, false), entry);
@@ -140,13 +140,17 @@ export class LayerWriter {
     const found: LayerNode | undefined = findNode(this.tree, target);
     if (found?.kind === 'directory') throw refused(path, 'it is a hard link to a directory');
     if (target.join('/') === path.join('/')) throw refused(path, 'it is a hard link to itself');
-    await this.#clear(path, parent);
     if (found?.kind !== 'other') {
+      await this.#clear(path, parent);
       parent.children.set(name, { kind: 'link', path, target });
       return;
     }
     const own = this.pathOf(path);
-    linkSync(this.pathOf(target), own);
+    // By way of another name, for the target may lie in a directory that gives way to the link.
+    const temporary = this.pathOf([temporaryName()]);
+    linkSync(this.pathOf(target), temporary);
+    await this.#clear(path, parent);
+    renameSync(temporary, own);
     // As Docker does: what a link's header says holds for the inode (of a symlink only owner and xattrs).
     const symlink = hasFormat(statusOfPath(own), FORMAT.symlink);
     setMetadata(own, entry, { symlink, times: !symlink, log: this.options.log });

@@ -140,9 +140,11 @@ async function differences(base: string, layers: readonly (readonly LayerEntry[]
 }
 
 describe('a layer applied plainly and seen through an overlay', () => {
-  it.each(Object.entries(CASES))('looks the same: %s', async (_, entries) => {
+  it.each(Object.entries(CASES))('looks the same: %s', async (name, entries) => {
     await using folder = await temporaryFolder();
-    expect(await differences(folder.path, [BASE, entries])).toEqual([]);
+    const found = await differences(folder.path, [BASE, entries]);
+    // Overlayfs breaks hard links between layers.
+    expect(name.includes('layer below') ? found.filter((line) => !/: (nlink|sameAs) /.test(line)) : found).toEqual([]);
   });
 
   it('looks the same after many layers', async () => {
