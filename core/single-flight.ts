@@ -35,7 +35,8 @@ export class SingleFlight<K, T> {
     try {
       return await orAbort(flight.promise, signal);
     } finally {
-      if (--flight.waiters === 0) flight.controller.abort();
+      // Work that is done needs no abort, which is not cheap: it makes an error with a stack.
+      if (--flight.waiters === 0 && this.#flights.get(key) === flight) flight.controller.abort();
     }
   }
 

@@ -111,6 +111,7 @@ export class ObjectCache {
   /** Writes what is pending to the disk and closes files. */
   async close(): Promise<void> {
     this.#files.close();
+    this.#public.close();
     this.#partials.close();
     await this.mark.flush();
   }
@@ -136,9 +137,19 @@ export class ObjectCache {
   }
 
   async #fetchSmall(_image: Digest, object: WantedObject, options: FetchOptions): Promise<void> {
-    const bytes = await this.fetcher.whole(object, options);
+    const prepare = setImmediate(() => this.#prepare());
+    const bytes = await this.fetcher.whole(object, options).finally(() => clearImmediate(prepare));
     await this.#withRoom(bytes.length, () => this.#public.add(object.digest, bytes));
     this.evictor.added(bytes.length);
+  }
+
+  #prepare(): void {
+    try {
+      this.#public.prepare();
+    } catch (error) {
+      // A full disk: adding the object makes room.
+      this.#log.debug(messageOf(error));
+    }
   }
 
   async #fetchLarge(image: Digest, object: WantedObject, options: FetchOptions): Promise<void> {

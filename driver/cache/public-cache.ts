@@ -18,6 +18,11 @@ import type { CacheItem, Shelf } from './evictor.ts';
 import type { FlushMark } from './flush-mark.ts';
 import type { CacheLayout } from './layout.ts';
 
+interface SpareFile {
+  readonly path: string;
+  readonly fd: number;
+}
+
 /**
  * Verified objects, and the hard links that pin them for the images that touched them. Calls of the kernel are made at once, on this thread: for a
  * file of a few kilobytes they take a fraction of what handing them to another thread would.
@@ -25,6 +30,7 @@ import type { CacheLayout } from './layout.ts';
 export class PublicCache implements Shelf {
   readonly #layout: CacheLayout;
   readonly #mark: FlushMark;
+  #spare: SpareFile | undefined;
 
   constructor(layout: CacheLayout, mark: FlushMark) {
     this.#layout = layout;
@@ -35,22 +41,37 @@ export class PublicCache implements Shelf {
     return lstatSync(this.#layout.publicFile(digest), { throwIfNoEntry: false }) !== undefined;
   }
 
+  /** Makes an empty file ready for the next object: worth doing while that is on its way, because making a file takes longer than filling it. */
+  prepare(): void {
+    if (this.#spare !== undefined) return;
+    const path = `${this.#layout.partial}/${temporaryName()}`;
+    this.#spare = { path, fd: openSync(path, 'wx', 0o444) };
+  }
+
   /** Puts in an object whose bytes the caller has verified. Throws ENOSPC; then nothing is left behind. */
   add(digest: Digest, bytes: Buffer): void {
-    const temporary = this.#temporary();
+    this.prepare();
+    const { path, fd } = this.#spare as SpareFile;
+    this.#spare = undefined;
     this.#mark.note();
     try {
-      const fd = openSync(temporary, 'wx', 0o444);
       try {
         for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
       } finally {
         closeSync(fd);
       }
-      this.#publish(temporary, digest);
+      this.#publish(path, digest);
     } catch (error) {
-      rmSync(temporary, { force: true });
+      rmSync(path, { force: true });
       throw error;
     }
+  }
+
+  close(): void {
+    if (this.#spare === undefined) return;
+    closeSync(this.#spare.fd);
+    rmSync(this.#spare.path, { force: true });
+    this.#spare = undefined;
   }
 
   /** Moves a file in whose bytes the caller has verified and which nobody writes any more. It must lie on the same filesystem, with mode 0444. */
@@ -122,10 +143,6 @@ export class PublicCache implements Shelf {
     if (lstatSync(path, { throwIfNoEntry: false })?.nlink !== 1) return false;
     unlinkSync(path);
     return true;
-  }
-
-  #temporary(): string {
-    return `${this.#layout.partial}/${temporaryName()}`;
   }
 
   #publish(file: string, digest: Digest): void {

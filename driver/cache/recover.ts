@@ -1,4 +1,4 @@
-import { type Dirent, lstatSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync, rmSync } from 'node:fs';
 import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Abortable } from '#core/abort.ts';
@@ -54,9 +54,7 @@ async function matches(path: string, digest: string, { signal }: Abortable): Pro
 export async function recoverCaches(layout: CacheLayout, log: Logger, options: Abortable = {}): Promise<Recovery> {
   const { paths, partial, mark } = layout;
   for (const folder of [paths.public, paths.private, partial]) await mkdir(folder, { recursive: true, mode: 0o700 });
-  for (const { name } of await names(partial)) {
-    if (name.startsWith('.tmp-')) await rm(join(partial, name), { force: true });
-  }
+  sweepTemporaries(layout);
   const bootId = currentBootId();
   const known = readMark(mark);
   if (known?.bootId === bootId) return { checked: 0, dropped: 0 };
@@ -82,6 +80,11 @@ export async function recoverCaches(layout: CacheLayout, log: Logger, options: A
   const recovery = { checked: verdicts.size, dropped };
   if (recovery.checked > 0) log.info(recovery, 'caches checked after a reboot');
   return recovery;
+}
+
+/** Takes away what a process that is dead was about to move into `public/`. */
+export function sweepTemporaries({ partial }: CacheLayout): void {
+  for (const name of readdirSync(partial)) if (name.startsWith('.tmp-')) rmSync(join(partial, name), { force: true });
 }
 
 async function flushAndMark({ paths, mark }: CacheLayout, content: { bootId: string; time: number }): Promise<void> {

@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createLogger } from '#core/log.ts';
 import { CacheLayout } from '../cache/layout.ts';
+import { sweepTemporaries } from '../cache/recover.ts';
 import { Channel } from '../kernel/fuse/channel.ts';
 import { Link } from './link.ts';
 import { rotateLog } from './log-file.ts';
@@ -32,6 +33,8 @@ const files = objectfsFiles(layout.paths);
 const settings = readSettings(files.settings);
 const log = createLogger('objectfs', settings.logLevel);
 
+// Nobody but the server writes there, and the one before is dead.
+sweepTemporaries(layout);
 const channel = new Channel(FUSE_FD, log);
 const service = new Service({
   layout,
