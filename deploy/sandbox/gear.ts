@@ -49,6 +49,8 @@ export interface Service extends AsyncDisposable {
 export interface ManagerOptions {
   /** "host:port" of registries without TLS. */
   readonly insecureRegistries?: readonly string[];
+  /** Where its root is made. Default: a temporary folder. */
+  readonly place?: string;
   /** Further arguments of `gear manager`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -74,7 +76,7 @@ interface Addresses {
 export async function startManager(options: ManagerOptions = {}): Promise<TestManager> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryFolder());
-  const root = join(folder.path, 'manager');
+  const root = join(options.place ?? folder.path, 'manager');
   const file = join(root, 'addresses.json');
   const insecure = (options.insecureRegistries ?? []).flatMap((host) => ['--insecure-registry', host]);
   const launch = async (ports: readonly string[]) => {
@@ -128,6 +130,8 @@ export interface DriverOptions {
   /** "HOST:PORT" of a manager. */
   readonly manager?: string;
   readonly monitor?: string;
+  /** Where its root is made. Default: a temporary folder. */
+  readonly place?: string;
   /** Further arguments of `gear driver`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
@@ -150,7 +154,7 @@ const PLUGINS = '/run/docker/plugins';
 export async function startDriver(options: DriverOptions = {}): Promise<TestDriver> {
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryFolder());
-  const root = join(folder.path, 'driver');
+  const root = join(options.place ?? folder.path, 'driver');
   const plugin = `gear-${randomBytes(4).toString('hex')}`;
   const socket = join(PLUGINS, `${plugin}.sock`);
   const ready = join(root, 'run', 'driver.json');
@@ -158,7 +162,7 @@ export async function startDriver(options: DriverOptions = {}): Promise<TestDriv
   stack.defer(() => rm(socket, { force: true }));
   // The object filesystem and its supervisor outlive the driver, on purpose.
   stack.defer(async () => {
-    await endProcesses(await findProcesses(({ commandLine }) => commandLine.includes(folder.path)));
+    await endProcesses(await findProcesses(({ commandLine }) => commandLine.includes(root)));
   });
   const launch = async () => {
     await rm(ready, { force: true });

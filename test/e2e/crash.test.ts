@@ -76,10 +76,11 @@ describe.each(BLOWS)('kill -9 of %s under load', (_name, blow) => {
       await until('the end of a reader', () => finished(id), { timeout: 120_000, interval: 500 });
     starting = false;
     expect(await starter).toBeGreaterThan(0);
+    const sums = loadSums();
     for (const id of readers) {
       const lines = (await docker.run(['exec', id, 'cat', '/sums'])).split('\n');
-      expect(lines.filter((line, at) => line !== loadSums()[at])).toEqual([]);
-      expect(lines).toHaveLength(loadSums().length);
+      expect(lines.filter((line, at) => line !== sums[at])).toEqual([]);
+      expect(lines).toHaveLength(sums.length);
     }
     expect((await docker.inspect(writer)).State.Running).toBe(true);
     expect((await docker.attempt(['exec', writer, 'cat', '/wrong'])).exitCode).not.toBe(0);
