@@ -6,6 +6,7 @@ import { KeyedLock } from '#core/keyed-lock.ts';
 import type { Logger } from '#core/log.ts';
 import type { Platform } from '#core/platform.ts';
 import { choosePlatform, formatPlatform, hostPlatform } from '../registry/platform.ts';
+import { diskError } from '../store/disk-error.ts';
 import { FilesystemObjectStore, type Usage } from '../store/filesystem.ts';
 import { openFlusher } from '../store/flush.ts';
 import { collectGarbage, type Freed } from '../store/gc.ts';
@@ -71,8 +72,8 @@ export class Store implements AsyncDisposable {
   readonly #parts: StoreParts;
   readonly #resources: AsyncDisposableStack;
   readonly #turns = new KeyedLock<'collect' | 'records'>();
-  /** Something in the store could not be read, so nobody knows which objects it needs. */
-  readonly #mustNotCollect: boolean;
+  /** The catalogue lacks something that the store has, so nobody knows which objects that needs. */
+  #mustNotCollect: boolean;
 
   constructor(parts: StoreParts, mustNotCollect: boolean, resources: AsyncDisposableStack) {
     this.#parts = parts;
@@ -115,7 +116,7 @@ export class Store implements AsyncDisposable {
     signal?.throwIfAborted();
     if (indexes.find(digest, lease.since) === bytes.length && catalog.hasIndex(digest)) return digest;
     await indexes.put(digest, bytes);
-    catalog.putIndex(facts);
+    this.#record(() => catalog.putIndex(facts));
     return digest;
   }
 
@@ -130,7 +131,7 @@ export class Store implements AsyncDisposable {
     }
     using _turn = await this.#turns.acquire('records');
     const id = await images.put(record);
-    catalog.putImage(id, record);
+    this.#record(() => catalog.putImage(id, record));
     return record;
   }
 
@@ -186,7 +187,9 @@ export class Store implements AsyncDisposable {
   async collect(options: { readonly everything: boolean } & Abortable): Promise<Freed> {
     const { log } = this.#parts;
     if (this.#mustNotCollect) {
-      log.warn('nothing is collected, because something in the store cannot be read; see "gear manager --verify"');
+      log.warn(
+        'nothing is collected, because the catalogue lacks something; start again, or see "gear manager --verify"',
+      );
       return { indexes: 0, objects: 0, bytes: 0 };
     }
     using _turn = await this.#turns.acquire('collect', options);
@@ -208,6 +211,17 @@ export class Store implements AsyncDisposable {
   /** Counts what is there; from then on `usage` follows what happens. */
   async count(options: Abortable = {}): Promise<void> {
     await this.#parts.objects.count(options);
+  }
+
+  /** Writes into the catalogue what the files say already. */
+  #record(write: () => void): void {
+    try {
+      write();
+    } catch (error) {
+      // The next start makes up for it.
+      this.#mustNotCollect = true;
+      throw diskError(error, this.#parts.layout.catalog);
+    }
   }
 
   totals(): { images: number; indexes: number } {
