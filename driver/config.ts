@@ -4,6 +4,7 @@ import type { Values } from '#core/cli/command.ts';
 import { GearError } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { LOG_LEVELS } from '#core/log.ts';
+import { NFS_VERSIONS, type NfsVersion } from './kernel/nfs-mount.ts';
 import { DEFAULT_ROOT } from './paths.ts';
 import { FETCH_CHOICES, type FetchChoice } from './remote/manager-source.ts';
 
@@ -58,6 +59,32 @@ export const DRIVER_OPTIONS = {
     default: 'auto',
     help: 'How missing objects are fetched: by NFS where the manager exports them, by gRPC, or by what is faster',
   },
+  'data-path': {
+    type: 'choice',
+    choices: ['fuse', 'nfs'],
+    default: 'fuse',
+    help: 'How containers reach what is not here yet: through the object filesystem, verified, or through the NFS client of the kernel',
+  },
+  'nfs-version': {
+    type: 'choice',
+    choices: NFS_VERSIONS,
+    default: '4.1',
+    help: 'The version of NFS for --data-path nfs',
+  },
+  'nfs-connections': {
+    type: 'number',
+    value: 'N',
+    min: 1,
+    max: 16,
+    help: 'TCP connections for --data-path nfs (nconnect)',
+  },
+  'nfs-read-size': {
+    type: 'number',
+    value: 'BYTES',
+    min: 4096,
+    max: 1_048_576,
+    help: 'Bytes of one read for --data-path nfs (rsize)',
+  },
   'index-format': {
     type: 'choice',
     choices: ['auto', 'erofs', 'directory'],
@@ -83,6 +110,13 @@ export interface DriverConfig {
   /** Milliseconds. */
   readonly fetchDeadline: number;
   readonly fetch: FetchChoice;
+  readonly dataPath: 'fuse' | 'nfs';
+  /** For the data path over NFS. */
+  readonly nfs: {
+    readonly version: NfsVersion;
+    readonly connections: number | undefined;
+    readonly readSize: number | undefined;
+  };
   readonly indexFormat: 'auto' | 'erofs' | 'directory';
   readonly node: string;
   readonly shutdown: boolean;
@@ -115,6 +149,12 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
     cacheSize: parseSize('cache-size', values['cache-size']),
     fetchDeadline: values['fetch-deadline'] * 1000,
     fetch: values.fetch,
+    dataPath: values['data-path'],
+    nfs: {
+      version: values['nfs-version'],
+      connections: values['nfs-connections'],
+      readSize: values['nfs-read-size'],
+    },
     indexFormat: values['index-format'],
     node: values.node ?? hostname(),
     shutdown: values.shutdown,

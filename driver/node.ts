@@ -9,7 +9,10 @@ import { GearPlugin } from './docker/gear/gear-plugin.ts';
 import { servePlugin } from './docker/server.ts';
 import type { IndexFormat } from './images/compile.ts';
 import { ImageStore } from './images/image-store.ts';
+import { detachNfs } from './kernel/nfs-mount.ts';
 import { bestIndexFormat } from './kernel/probe.ts';
+import { keepFilling } from './nfs/fill.ts';
+import { NodeMount } from './nfs/node-mount.ts';
 import { ensureObjectFilesystem } from './objectfs/client.ts';
 import type { ObjectFilesystem } from './objectfs/interface.ts';
 import { type NodePaths, nodePaths } from './paths.ts';
@@ -23,7 +26,19 @@ interface Node extends AsyncDisposable {
   readonly paths: NodePaths;
   readonly objects: ObjectFilesystem;
   readonly images: ImageStore;
+  /** With --data-path nfs. */
+  readonly nfs: NodeMount | undefined;
   readonly plugin: GearPlugin;
+}
+
+function nodeMount(config: DriverConfig, paths: NodePaths, log: Logger): NodeMount {
+  return new NodeMount({
+    target: paths.nfs,
+    manager: config.manager,
+    ...config.nfs,
+    deadline: config.fetchDeadline,
+    log: log.child({ part: 'nfs' }),
+  });
 }
 
 /** Opens the node's folders and what runs over them. Needs no network. Disposing it leaves the object filesystem and all mounts alone. */
@@ -34,7 +49,8 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   const paths = nodePaths(config.root);
   await mkdir(paths.run, { recursive: true, mode: 0o700 });
   const format: IndexFormat = config.indexFormat === 'auto' ? await bestIndexFormat(config.root) : config.indexFormat;
-  const images = await ImageStore.open({ paths, format, log });
+  const nfs = config.dataPath === 'nfs' ? stack.use(nodeMount(config, paths, log)) : undefined;
+  const images = await ImageStore.open({ paths, format, objects: nfs && (() => nfs.folder()), log });
   const objects = await ensureObjectFilesystem({
     root: config.root,
     settings: {
@@ -54,12 +70,13 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
       ['Gear Version', VERSION],
       ['Manager', config.manager],
       ['Index Format', format],
+      ['Data Path', config.dataPath],
     ],
     log,
   });
   await images.sweep();
   const release = stack.move();
-  return { paths, objects, images, plugin, [Symbol.asyncDispose]: () => release.disposeAsync() };
+  return { paths, objects, images, nfs, plugin, [Symbol.asyncDispose]: () => release.disposeAsync() };
 }
 
 /** Runs the driver until `signal` aborts. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
@@ -73,6 +90,7 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
       images: node.images,
       snapshots: node.plugin.drivers().map(({ snapshots }) => snapshots),
       stats: await node.objects.stats({ signal }),
+      nfs: node.nfs?.status(),
     });
   stack.use(await serveControl(join(node.paths.run, CONTROL_SOCKET), status));
   const server = stack.use(
@@ -91,6 +109,10 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
     signal,
   });
   stack.defer(() => heartbeats);
+  if (node.nfs !== undefined) {
+    const filling = keepFilling(node.images, node.objects, log, signal);
+    stack.defer(() => filling);
+  }
   const facts = join(node.paths.run, 'driver.json');
   await writeAtomically(facts, JSON.stringify({ pid: process.pid, address: server.address }), { flush: false });
   stack.defer(() => rm(facts, { force: true }));
@@ -111,6 +133,7 @@ export async function shutDownNode(config: DriverConfig, log: Logger, signal: Ab
   await using node = await openNode(config, log, signal);
   for (const { snapshots } of node.plugin.drivers()) await snapshots.unmountAll();
   await node.images.unmountAll();
+  await detachNfs(node.paths.nfs, { timeout: 5_000 });
   await node.objects.stop({ signal });
   log.info({ root: config.root }, 'shut down');
 }

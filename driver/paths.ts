@@ -10,6 +10,7 @@ export const DEFAULT_ROOT = '/var/lib/gear';
  *     private/<image>/aa/bbbb...   hard links into public/: what this image has touched
  *     partial/                     objects of which only some chunks are here
  *     remote/                      the object filesystem (FUSE), a folder for each image
+ *     nfs/objects                  the manager's export, where views read from it
  *     images/<image>/              an image's index and what was compiled from it
  *     run/                         sockets and state that a reboot may lose
  */
@@ -18,6 +19,7 @@ export interface NodePaths {
   readonly public: string;
   readonly private: string;
   readonly remote: string;
+  readonly nfs: string;
   readonly images: string;
   readonly run: string;
 }
@@ -29,6 +31,7 @@ export function nodePaths(root: string): NodePaths {
     public: join(root, 'public'),
     private: join(root, 'private'),
     remote: join(root, 'remote'),
+    nfs: join(root, 'nfs', 'objects'),
     images: join(root, 'images'),
     run: join(root, 'run'),
   };

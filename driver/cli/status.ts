@@ -4,7 +4,9 @@ import { deadline } from '#core/abort.ts';
 import { defineCommand, EXIT, main } from '#core/cli/command.ts';
 import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { GearError, isErrno } from '#core/errors.ts';
+import type { NodeMountStatus } from '../nfs/node-mount.ts';
 import { DEFAULT_ROOT, nodePaths } from '../paths.ts';
+import type { SourceStats } from '../remote/manager-source.ts';
 import { CONTROL_SOCKET } from '../status/control-server.ts';
 import type { NodeStatus } from '../status/node-status.ts';
 
@@ -46,6 +48,21 @@ async function ask(socketPath: string, signal: AbortSignal): Promise<NodeStatus>
   }
 }
 
+/** What one way to the manager has done. */
+function sourceLine(source: SourceStats): string {
+  const { kind, state, reason, reads, bytes, failures, cost } = source;
+  const done = reads === 0 ? '' : `, ${reads} reads, ${formatBytes(bytes)}`;
+  const pace = cost === undefined ? '' : `, ${cost.toFixed(1)} ms/MiB`;
+  const failed = failures === 0 ? '' : `, ${failures} failed`;
+  return `  by ${kind.padEnd(8)} ${state}${done}${pace}${failed}${reason === '' ? '' : `: ${reason}`}`;
+}
+
+function nfsLine({ state, reason, server, version, since, ended }: NodeMountStatus): string {
+  const where = server === undefined ? '' : ` ${server}, version ${version}`;
+  const cut = ended === 0 ? '' : `; reads that waited too long were ended ${ended} times`;
+  return `NFS mount:  ${where} ${state} since ${new Date(since).toISOString()}${cut}${reason === '' ? '' : `: ${reason}`}`;
+}
+
 /** The text for people. */
 export function statusText(status: NodeStatus): string {
   const { objectFilesystem: stats } = status;
@@ -54,6 +71,8 @@ export function statusText(status: NodeStatus): string {
     `Manager:     ${status.manager}${status.managerAway ? ' (away)' : ''}`,
     `Data path:   ${status.dataPath}`,
     `Fetched:     ${stats.fetchedObjects} objects, ${formatBytes(stats.fetchedBytes)}`,
+    ...stats.fetch.sources.map(sourceLine),
+    ...(status.nfs === undefined ? [] : [nfsLine(status.nfs)]),
     `In flight:   ${stats.inFlight} reads${stats.inFlight > 0 ? `, the oldest for ${stats.oldestMilliseconds} ms` : ''}`,
     ...status.homes.map(
       (home) => `Home:        ${home.home}: ${home.layers} layers (${home.ordinary} ordinary), ${home.mounts} mounted`,

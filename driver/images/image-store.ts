@@ -31,6 +31,16 @@ export interface ImageView {
   readonly data: readonly string[];
 }
 
+/** Gives a folder that has all objects, for views to read past the object filesystem; undefined while none can be relied on. */
+export type ObjectsFolder = () => Promise<string | undefined>;
+
+export interface ImageStoreOptions {
+  readonly paths: NodePaths;
+  readonly format: IndexFormat;
+  readonly objects?: ObjectsFolder | undefined;
+  readonly log: Logger;
+}
+
 interface Facts {
   readonly version: 1;
   readonly summary: ImageSummary;
@@ -51,23 +61,25 @@ export class ImageStore {
   readonly #paths: NodePaths;
   readonly #format: IndexFormat;
   readonly #slots: Slots;
+  readonly #objects: ObjectsFolder | undefined;
   readonly #log: Logger;
   readonly #locks = new KeyedLock<Digest>();
   readonly #images = new Map<Digest, Image>();
 
-  private constructor(paths: NodePaths, format: IndexFormat, slots: Slots, log: Logger) {
+  private constructor({ paths, format, objects, log }: ImageStoreOptions, slots: Slots) {
     this.#paths = paths;
     this.#format = format;
     this.#slots = slots;
-    this.#log = log;
+    this.#objects = objects;
+    this.#log = log.child({ part: 'images' });
   }
 
   /** Opens the images below `paths.images` and removes what an earlier process left half-made. */
-  static async open(options: { paths: NodePaths; format: IndexFormat; log: Logger }): Promise<ImageStore> {
-    const { paths, format, log } = options;
+  static async open(options: ImageStoreOptions): Promise<ImageStore> {
+    const { paths } = options;
     await mkdir(paths.images, { recursive: true, mode: 0o700 });
     await mkdir(paths.private, { recursive: true, mode: 0o700 });
-    const store = new ImageStore(paths, format, await Slots.open(paths.images), log.child({ part: 'images' }));
+    const store = new ImageStore(options, await Slots.open(paths.images));
     for (const name of await readdir(paths.images)) {
       if (name.startsWith('.tmp-')) await removeFolder(join(paths.images, name));
       else if (isDigest(name)) await store.#load(name);
@@ -109,7 +121,7 @@ export class ImageStore {
   /** What to mount for the image; mounts its index where that is not mounted yet. */
   async view(id: Digest): Promise<ImageView> {
     const image = this.get(id);
-    const data = [join(this.#paths.private, id), join(this.#paths.remote, id)];
+    const data = await this.#data(id);
     const plain = join(image.folder, 'index.d');
     if ((await orUndefined(stat(plain), 'ENOENT')) !== undefined) return { lower: plain, data };
     const lower = join(image.folder, 'mnt');
@@ -156,6 +168,13 @@ export class ImageStore {
       const mount = join(folder, 'mnt');
       if (findMount(mount) !== undefined) await unmount(mount, { detach: true });
     }
+  }
+
+  /** Where an image's objects are looked for, in order. */
+  async #data(id: Digest): Promise<string[]> {
+    const objects = await this.#objects?.();
+    const rest = objects === undefined ? [join(this.#paths.remote, id)] : [this.#paths.public, objects];
+    return [join(this.#paths.private, id), ...rest];
   }
 
   async #load(id: Digest): Promise<void> {

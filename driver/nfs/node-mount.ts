@@ -234,8 +234,3 @@ export class NodeMount implements AsyncDisposable {
     this.#options.log[level]({ reason, before: before.state }, `NFS mount: ${state}`);
   }
 }
-
-/** Detaches what a driver that was killed has left at `target`. */
-export async function detachLeft(target: string): Promise<void> {
-  await detachNfs(target, { timeout: CALL_MS });
-}

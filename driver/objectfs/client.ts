@@ -213,6 +213,10 @@ class Client implements ObjectFilesystem {
     await this.#call('configure', settings, signal);
   }
 
+  async fill(image: Digest, { signal }: Abortable = {}): Promise<void> {
+    await this.#call('fill', { image }, signal);
+  }
+
   async stop({ signal }: Abortable = {}): Promise<void> {
     const { server, supervisor } = (await this.#call('hello', undefined, signal)) as Hello;
     await this.#call('stop', undefined, signal);

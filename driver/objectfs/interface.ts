@@ -65,6 +65,8 @@ export interface ObjectFilesystemStats {
   readonly managerAway: boolean;
   /** The ways to the manager, and what each has done since the server's process started. */
   readonly fetch: FetchStats;
+  /** The image that is being brought here as a whole. */
+  readonly filling?: Digest | undefined;
   /** Resident bytes of the server's process. */
   readonly residentBytes: number;
 }
@@ -84,6 +86,8 @@ export interface ObjectFilesystem {
   stats(options?: { readonly signal?: AbortSignal }): Promise<ObjectFilesystemStats>;
   /** Takes effect at once, reads in flight included; the mount stays. */
   configure(settings: Partial<ObjectFilesystemSettings>, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /** Brings all of an image's objects here in the background. Safe to repeat; who wants to know when it is done looks at the image's private cache. */
+  fill(image: Digest, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Unmounts and ends its processes. Nothing else ends them. */
   stop(options?: { readonly signal?: AbortSignal }): Promise<void>;
 }

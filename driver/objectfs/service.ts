@@ -1,6 +1,7 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryName } from '#core/atomic-file.ts';
+import { parseDigest } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { VERSION } from '#core/version.ts';
@@ -12,6 +13,7 @@ import { type ManagerSource, managerSource } from '../remote/manager-source.ts';
 import { PatientSource } from '../remote/patient-source.ts';
 import { serveControl } from './control.ts';
 import { backingDevice, DirectOpens } from './direct-opens.ts';
+import { Filler } from './filler.ts';
 import { ImageEntries } from './image-entries.ts';
 import type { ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
 import { ObjectFileSystem } from './object-file-system.ts';
@@ -45,6 +47,7 @@ export class Service {
   readonly #opens: DirectOpens;
   readonly #protocol: Protocol;
   readonly #remote: PatientSource;
+  readonly #filler: Filler;
   #source: ManagerSource;
   #settings: Settings;
   #session: Session;
@@ -60,6 +63,7 @@ export class Service {
     this.#remote = new PatientSource(this.#source, { log });
     this.#cache = new ObjectCache({ layout, remote: this.#remote, log, cacheSize: settings.cacheSize });
     this.#images = new ImageEntries(layout.paths, log);
+    this.#filler = new Filler(this.#cache, (image) => this.#images.byName(image), log);
     this.#opens = new DirectOpens(backingDevice(FUSE_FD), files.opens, log);
     const fileSystem = new ObjectFileSystem({
       images: this.#images,
@@ -97,6 +101,7 @@ export class Service {
         hello: () => ({ version: VERSION, server: process.pid, supervisor: control.supervisor() }),
         stats: () => this.stats(),
         configure: (params) => this.#configure(params as Partial<ObjectFilesystemSettings>),
+        fill: (params) => this.#filler.request(parseDigest(String((params as { image?: unknown } | null)?.image))),
         stop: () => control.stop(),
         replace: (params) => control.replace((params as { script?: string } | null)?.script),
       },
@@ -148,6 +153,7 @@ export class Service {
       evictedBytes: evictor.evictedBytes,
       managerAway: this.#remote.away,
       fetch: this.#source.stats(),
+      filling: this.#filler.current,
       residentBytes: process.memoryUsage.rss(),
     };
   }

@@ -5,6 +5,7 @@ import { orUndefined } from '#core/errors.ts';
 import { ObjectTable } from '#core/index/object-table.ts';
 import type { Image, ImageStore } from '../images/image-store.ts';
 import type { ObjectFilesystemStats } from '../objectfs/interface.ts';
+import type { NodeMountStatus } from '../nfs/node-mount.ts';
 import type { NodePaths } from '../paths.ts';
 import type { Snapshots } from '../snapshots/snapshots.ts';
 
@@ -41,6 +42,8 @@ export interface NodeStatus {
   readonly manager: string;
   readonly managerAway: boolean;
   readonly dataPath: string;
+  /** The mount of the manager's export; undefined without --data-path nfs. */
+  readonly nfs: NodeMountStatus | undefined;
   readonly homes: readonly {
     readonly home: string;
     readonly layers: number;
@@ -113,6 +116,13 @@ async function imageStatus(
   };
 }
 
+/** What new views read through. */
+function dataPathOf({ passthrough }: ObjectFilesystemStats, nfs: NodeMountStatus | undefined): string {
+  const fuse = passthrough ? 'fuse, passthrough' : 'fuse';
+  if (nfs === undefined) return fuse;
+  return nfs.state === 'trusted' ? `nfs ${nfs.version} from ${nfs.server}` : `${fuse}, as NFS is ${nfs.state}`;
+}
+
 /** Looks at everything that this node has. Reads folders and tables, never the object filesystem itself. */
 export async function nodeStatus(options: {
   readonly version: string;
@@ -120,6 +130,7 @@ export async function nodeStatus(options: {
   readonly images: ImageStore;
   readonly snapshots: readonly Snapshots[];
   readonly stats: ObjectFilesystemStats;
+  readonly nfs?: NodeMountStatus | undefined;
 }): Promise<NodeStatus> {
   const { paths, images, snapshots, stats } = options;
   const inPublic = await objectsIn(paths.public);
@@ -137,7 +148,8 @@ export async function nodeStatus(options: {
     root: paths.root,
     manager: stats.settings.manager,
     managerAway: stats.managerAway,
-    dataPath: stats.passthrough ? 'fuse, passthrough' : 'fuse',
+    dataPath: dataPathOf(stats, options.nfs),
+    nfs: options.nfs,
     homes: snapshots.map((store) => ({
       home: store.home,
       layers: store.list().length,
