@@ -175,6 +175,12 @@ async function* bytesOf(body: AsyncIterable<unknown>): AsyncGenerator<Buffer> {
 }
 
 function idOf(json: Exchange['json']): string {
+  if (Object.keys(json).length === 0) {
+    throw new DriverError(
+      'interrupted',
+      'the call came without arguments: Docker repeats a call whose connection broke, as it does when the driver is restarted, without its body; try again',
+    );
+  }
   return checkId(wire.parseRequest(json).id);
 }
 

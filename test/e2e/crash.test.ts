@@ -41,6 +41,8 @@ const READ = 'for f in /load/*; do sha256sum $f || echo FAILED $f; done > /sums;
 const WRITE =
   'n=0; while :; do n=$((n+1)); echo $n > /out/$n; test $(cat /out/$n) = $n || echo WRONG > /wrong; rm /out/$n; done';
 
+const START = (image: string) => ['run', '--rm', '--network=none', image, 'sh', '-c', 'wc -c < /load/0001'];
+
 describe.each(BLOWS)('kill -9 of %s under load', (_name, blow) => {
   const stack = new AsyncDisposableStack();
   let cluster: Cluster;
@@ -63,7 +65,11 @@ describe.each(BLOWS)('kill -9 of %s under load', (_name, blow) => {
     const starter = (async () => {
       let started = 0;
       for (; starting; started += 1) {
-        expect(await docker.once(image.gear, ['sh', '-c', 'wc -c < /load/0001'])).toMatch(/^\d+$/);
+        const { exitCode, stdout, stderr } = await docker.attempt(START(image.gear));
+        // Docker itself loses the arguments of a call that is under way when the driver dies, and says so.
+        if (exitCode === 125 && stderr.includes('came without arguments')) continue;
+        expect(stderr).toBe('');
+        expect(stdout).toMatch(/^\d+$/);
       }
       return started;
     })();
