@@ -1,0 +1,61 @@
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { RUN_VARIABLE, temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { gear, gearJson, launcher } from '../../deploy/sandbox/gear.ts';
+import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
+import { RunningProcess } from '../../deploy/sandbox/process.ts';
+import { leftovers, machineState } from '../harness/leftovers.ts';
+import { quickImage } from '../images/quick.ts';
+
+interface Start {
+  readonly milliseconds: number;
+  readonly firstLine: string;
+  readonly fetchedBytes: number;
+  readonly fetchedObjects?: number;
+}
+
+it('shows what Gear is worth on an image of your own, and leaves nothing', async () => {
+  await using folder = await temporaryFolder();
+  const written = await writeOciLayout(join(folder.path, 'layout'), quickImage());
+  const before = await machineState();
+  const run = `demo-${process.pid}`;
+  const result = await gearJson<{ objects: number; overlay2: Start[]; gear: Start[] }>(
+    ['demo', written.reference, 'cat', '/etc/marker'],
+    { env: { [RUN_VARIABLE]: run }, timeout: 240_000 },
+  );
+  const [plain, plainAgain] = result.overlay2;
+  const [first, second] = result.gear;
+  expect([plain, plainAgain, first, second].map((start) => start?.firstLine)).toEqual(Array(4).fill('quick'));
+  expect(plain?.fetchedBytes).toBeGreaterThan(3_000_000);
+  expect(first?.fetchedBytes).toBeLessThan((plain?.fetchedBytes ?? 0) / 2);
+  expect(first?.fetchedObjects).toBeGreaterThan(0);
+  expect(first?.fetchedObjects).toBeLessThan(10);
+  expect(second).toMatchObject({ fetchedBytes: 0, fetchedObjects: 0 });
+  expect(result.objects).toBeGreaterThan(300);
+  expect(await leftovers(before, run)).toEqual([]);
+});
+
+it.each([3000, 8000])('leaves nothing when it is interrupted after %i ms', async (milliseconds) => {
+  await using folder = await temporaryFolder();
+  const written = await writeOciLayout(join(folder.path, 'layout'), quickImage());
+  const before = await machineState();
+  const run = `demo-${process.pid}-${milliseconds}`;
+  await using demo = await RunningProcess.start({
+    name: 'demo',
+    command: launcher,
+    args: ['demo', written.reference, 'cat', '/etc/marker'],
+    env: { [RUN_VARIABLE]: run },
+    grace: 60_000,
+  });
+  await delay(milliseconds);
+  demo.signal('SIGINT');
+  expect(await demo.ended(), demo.output).toBe(130);
+  expect(await leftovers(before, run)).toEqual([]);
+});
+
+it('says what is wrong with an image that cannot be had', async () => {
+  const { exitCode, stderr } = await gear(['demo', 'oci:/nowhere/at/all:latest']);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('/nowhere/at/all');
+});
