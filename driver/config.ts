@@ -39,6 +39,12 @@ export const DRIVER_OPTIONS = {
     default: '/etc/docker/plugins',
     help: 'Where the spec file goes with --tcp',
   },
+  'containerd-socket': {
+    type: 'string',
+    value: 'PATH',
+    default: '',
+    help: "Serve containerd's snapshotter at this socket, e.g. /run/gear/containerd.sock (default: not served)",
+  },
   'cache-size': {
     type: 'string',
     value: 'SIZE',
@@ -105,6 +111,8 @@ export interface DriverConfig {
   readonly listen:
     | { readonly kind: 'unix'; readonly path: string }
     | { readonly kind: 'tcp'; readonly address: string; readonly specFolder: string };
+  /** Where containerd's snapshotter is served; '': nowhere. */
+  readonly containerdSocket: string;
   /** Bytes; undefined: no limit. */
   readonly cacheSize: number | undefined;
   /** Milliseconds. */
@@ -146,6 +154,8 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
       values.tcp === undefined
         ? { kind: 'unix', path: socket }
         : { kind: 'tcp', address: loopback(values.tcp), specFolder: absolute('spec-folder', values['spec-folder']) },
+    containerdSocket:
+      values['containerd-socket'] === '' ? '' : absolute('containerd-socket', values['containerd-socket']),
     cacheSize: parseSize('cache-size', values['cache-size']),
     fetchDeadline: values['fetch-deadline'] * 1000,
     fetch: values.fetch,

@@ -5,6 +5,7 @@ import type { Logger } from '#core/log.ts';
 import { lockFolder } from '#core/process-lock.ts';
 import { VERSION } from '#core/version.ts';
 import type { DriverConfig } from './config.ts';
+import { ContainerdFrontEnd } from './containerd/front-end.ts';
 import { GearPlugin } from './docker/gear/gear-plugin.ts';
 import { servePlugin } from './docker/server.ts';
 import type { IndexFormat } from './images/compile.ts';
@@ -29,6 +30,8 @@ interface Node extends AsyncDisposable {
   /** With --data-path nfs. */
   readonly nfs: NodeMount | undefined;
   readonly plugin: GearPlugin;
+  /** Left out: not configured. */
+  readonly containerd: ContainerdFrontEnd | undefined;
 }
 
 function nodeMount(config: DriverConfig, paths: NodePaths, log: Logger): NodeMount {
@@ -74,9 +77,13 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
     ],
     log,
   });
+  const containerd =
+    config.containerdSocket === ''
+      ? undefined
+      : stack.use(await ContainerdFrontEnd.open({ paths, images, manager: config.manager, log }));
   await images.sweep();
   const release = stack.move();
-  return { paths, objects, images, nfs, plugin, [Symbol.asyncDispose]: () => release.disposeAsync() };
+  return { paths, objects, images, nfs, plugin, containerd, [Symbol.asyncDispose]: () => release.disposeAsync() };
 }
 
 /** Runs the driver until `signal` aborts. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
@@ -88,7 +95,11 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
       version: VERSION,
       paths: node.paths,
       images: node.images,
-      snapshots: node.plugin.drivers().map(({ snapshots }) => snapshots),
+      snapshots: [
+        ...node.plugin.drivers().map(({ snapshots }) => snapshots),
+        ...(node.containerd === undefined ? [] : [node.containerd.snapshots]),
+      ],
+      containerd: node.containerd?.status(config.containerdSocket),
       stats: await node.objects.stats({ signal }),
       nfs: node.nfs?.status(),
     });
@@ -102,6 +113,7 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
       log,
     }),
   );
+  if (node.containerd !== undefined) stack.use(await node.containerd.serve(config.containerdSocket));
   const heartbeats = sendHeartbeats({
     monitor: config.monitor,
     report: async () => heartbeatOf(config.node, await status()),

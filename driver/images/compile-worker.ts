@@ -9,9 +9,10 @@ import { objectsOf, summarize } from '#core/index/objects.ts';
 import { writeIndexImage } from '../kernel/erofs/index-image.ts';
 import { writeIndexFolder } from '../kernel/erofs/plain-index.ts';
 import type { CompileReply, CompileRequest } from './compile.ts';
+import { countImplied, inheritImplied } from './implied.ts';
 
 /** The thread's whole work: from the encoded index in the folder to what the kernel and the object filesystem need. */
-async function compile({ folder, image, slot, format }: CompileRequest): Promise<CompileReply> {
+async function compile({ folder, image, slot, format, lowers }: CompileRequest): Promise<CompileReply> {
   const bytes = await readFile(join(folder, 'index'));
   const digest = digestOf(bytes);
   if (digest !== image) {
@@ -21,6 +22,7 @@ async function compile({ folder, image, slot, format }: CompileRequest): Promise
     );
   }
   const tree = decodeIndex(bytes);
+  if (lowers !== undefined) inheritImplied(tree, lowers);
   const objects = objectsOf(tree);
   await writeFile(join(folder, 'objects'), writeObjectTable(objects, { slot, chunkSize: tree.chunkSize }), {
     mode: 0o444,
@@ -29,7 +31,7 @@ async function compile({ folder, image, slot, format }: CompileRequest): Promise
     format === 'erofs'
       ? await writeIndexImage(tree, join(folder, 'index.erofs'))
       : await writeIndexFolder(tree, join(folder, 'index.d'));
-  return { ok: true, kind: tree.kind, summary: summarize(tree), warnings };
+  return { ok: true, kind: tree.kind, summary: summarize(tree), implied: countImplied(tree), warnings };
 }
 
 function describe(error: unknown): CompileReply {

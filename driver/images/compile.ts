@@ -13,6 +13,11 @@ export interface CompileRequest {
   /** The image's number on this node; see object-table.ts. */
   readonly slot: number;
   readonly format: IndexFormat;
+  /**
+   * Of a layer: the roots of the layers below, the topmost first. Directories that the layer's tar only implied then look as they do there, which is how
+   * containerd unpacks them (mkparent of its archive/tar.go); without this they look as the index says.
+   */
+  readonly lowers?: readonly string[];
 }
 
 export interface ImageSummary {
@@ -21,12 +26,16 @@ export interface ImageSummary {
   readonly fileBytes: number;
   readonly objects: number;
   readonly objectBytes: number;
+  /** Of a layer: see Compiled. */
+  readonly implied?: number;
 }
 
 /** What an index turned out to be. `warnings` say what this kernel cannot show of it. */
 export interface Compiled {
   readonly kind: 'image' | 'layer';
   readonly summary: ImageSummary;
+  /** Directories other than the root that the layer's tar only implied. */
+  readonly implied: number;
   readonly warnings: readonly string[];
 }
 

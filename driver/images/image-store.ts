@@ -7,16 +7,27 @@ import { type Descriptor, parseDescriptor } from '#core/index/descriptor.ts';
 import { KeyedLock } from '#core/keyed-lock.ts';
 import type { Logger } from '#core/log.ts';
 import { mountIndexImage } from '../kernel/erofs/mount-index.ts';
+import type { Measure } from '../kernel/measure.ts';
 import { removeFolder, unmount } from '../kernel/mount.ts';
 import { findMount } from '../kernel/mount-info.ts';
 import type { NodePaths } from '../paths.ts';
 import { compileIndex, type ImageSummary, type IndexFormat } from './compile.ts';
+import { type LayerSource, makeLayer, makeUnion, unionId } from './layer-image.ts';
+import { Pins } from './pins.ts';
 import { Slots } from './slots.ts';
+import { ImageUsages } from './usage.ts';
 import { ImageUsers } from './users.ts';
 
-/** An image on this node. Its id is the digest of its index. */
+/**
+ * What an image is. A `layer` is the compiled index of one layer, whose contents come from elsewhere: from the `union` of the layers that are mounted
+ * together, which has objects only.
+ */
+export type ImageKind = 'image' | 'layer' | 'union';
+
+/** An image on this node. Its id is the digest of its index; see layer-image.ts for layers and unions. */
 export interface Image {
   readonly id: Digest;
+  readonly kind: ImageKind;
   /** `images/<image>` */
   readonly folder: string;
   readonly descriptor: Descriptor;
@@ -43,7 +54,22 @@ export interface ImageStoreOptions {
 
 interface Facts {
   readonly version: 1;
+  /** Left out: an image. */
+  readonly kind?: ImageKind;
   readonly summary: ImageSummary;
+}
+
+/** What came to lie in the folder of an image that is being made. */
+export interface MadeImage {
+  readonly kind: ImageKind;
+  readonly descriptor: Descriptor;
+  readonly summary: ImageSummary;
+  readonly warnings: readonly string[];
+}
+
+/** An image that stays, whether or not anything uses it, until this is disposed. */
+export interface PinnedImage extends Disposable {
+  readonly image: Image;
 }
 
 /**
@@ -51,7 +77,7 @@ interface Facts {
  *
  *     images/<image>/index             the encoded index, as it came
  *     images/<image>/descriptor.json   likewise
- *     images/<image>/objects           its objects, sorted; read by the object filesystem
+ *     images/<image>/objects           its objects, sorted; read by the object filesystem (of a layer: layer-objects, read by nobody but us)
  *     images/<image>/index.erofs       the index compiled for the kernel (index.d where it has no EROFS)
  *     images/<image>/facts.json        what the compiler counted; written last
  *     images/<image>/mnt               where index.erofs is mounted
@@ -65,6 +91,8 @@ export class ImageStore {
   readonly #log: Logger;
   readonly #locks = new KeyedLock<Digest>();
   readonly #images = new Map<Digest, Image>();
+  readonly #pins = new Pins<Digest>();
+  readonly #usages: ImageUsages;
 
   private constructor({ paths, format, objects, log }: ImageStoreOptions, slots: Slots) {
     this.#paths = paths;
@@ -72,6 +100,7 @@ export class ImageStore {
     this.#slots = slots;
     this.#objects = objects;
     this.#log = log.child({ part: 'images' });
+    this.#usages = new ImageUsages(paths);
   }
 
   /** Opens the images below `paths.images` and removes what an earlier process left half-made. */
@@ -90,6 +119,10 @@ export class ImageStore {
   /** The images that are here. */
   list(): Image[] {
     return [...this.#images.values()];
+  }
+
+  find(id: Digest): Image | undefined {
+    return this.#images.get(id);
   }
 
   /** Throws not-found. */
@@ -112,16 +145,52 @@ export class ImageStore {
       await new ImageUsers(known.folder).add(user);
       return known;
     }
-    const image = await this.#make(id, descriptor, descriptorBytes, indexFile, user);
-    this.#images.set(id, image);
-    this.#log.info({ image: id, entries: image.summary.entries, objects: image.summary.objects }, 'image imported');
-    return image;
+    return await this.#build(id, user, async (folder, slot) => {
+      await copyIndex(descriptor, indexFile, folder);
+      await writeFile(join(folder, 'descriptor.json'), descriptorBytes);
+      const made = await compileIndex({ folder, image: id, slot, format: this.#format });
+      if (made.kind !== 'image') {
+        throw new GearError('invalid-argument', `the index ${ociDigest(id)} is the index of a layer, not of an image`);
+      }
+      return { ...made, descriptor };
+    });
+  }
+
+  /** Takes the index of one layer in, which is then to be used or let go. Throws corrupt where it is not what `source` says; then nothing stays. */
+  async importLayer(source: LayerSource): Promise<PinnedImage> {
+    const { id } = source;
+    const pin = this.#pins.add(id);
+    try {
+      using _lock = await this.#locks.acquire(id);
+      const image =
+        this.#images.get(id) ??
+        (await this.#build(id, undefined, (folder, slot) => makeLayer(source, { folder, slot, format: this.#format })));
+      return { image, [Symbol.dispose]: () => pin[Symbol.dispose]() };
+    } catch (error) {
+      pin[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * The data-only lower layers for these layers' indexes when they are mounted together; none where they have no contents. The objects of all of them are
+   * one image to the object filesystem, so a file is looked for in two places however many layers there are.
+   */
+  async unionData(layers: readonly Digest[], user: string): Promise<string[]> {
+    const id = unionId(layers);
+    using _lock = await this.#locks.acquire(id);
+    const known = this.#images.get(id);
+    if (known !== undefined) await new ImageUsers(known.folder).add(user);
+    const folders = layers.map((layer) => this.get(layer).folder);
+    const image =
+      known ?? (await this.#build(id, user, (folder, slot) => makeUnion(layers, folders, { folder, slot })));
+    return image.summary.objects === 0 ? [] : await this.#data(id);
   }
 
   /** What to mount for the image; mounts its index where that is not mounted yet. */
   async view(id: Digest): Promise<ImageView> {
     const image = this.get(id);
-    const data = await this.#data(id);
+    const data = image.kind === 'image' ? await this.#data(id) : [];
     const plain = join(image.folder, 'index.d');
     if ((await orUndefined(stat(plain), 'ENOENT')) !== undefined) return { lower: plain, data };
     const lower = join(image.folder, 'mnt');
@@ -131,6 +200,11 @@ export class ImageStore {
       await mountIndexImage(join(image.folder, 'index.erofs'), lower);
     }
     return { lower, data };
+  }
+
+  /** What the image takes on this node's disk: its folder, and what it has touched. At most some seconds old. */
+  async usage(id: Digest): Promise<Measure> {
+    return await this.#usages.get(this.get(id));
   }
 
   /** The layers that use the image. */
@@ -151,14 +225,14 @@ export class ImageStore {
     if (image === undefined) return;
     const users = new ImageUsers(image.folder);
     await users.remove(user);
-    if ((await users.list()).length === 0) await this.#remove(image);
+    await this.#removeUnused(image);
   }
 
   /** Removes the images that no layer uses; for the start, when a crash may have left some. */
   async sweep(): Promise<void> {
     for (const image of this.list()) {
       using _lock = await this.#locks.acquire(image.id);
-      if ((await new ImageUsers(image.folder).list()).length === 0) await this.#remove(image);
+      await this.#removeUnused(image);
     }
   }
 
@@ -187,40 +261,42 @@ export class ImageStore {
     }
     const facts = JSON.parse(text) as Facts;
     const descriptor = parseDescriptor(await readFile(join(folder, 'descriptor.json')));
-    this.#images.set(id, { id, folder, descriptor, summary: facts.summary });
+    this.#images.set(id, { id, kind: facts.kind ?? 'image', folder, descriptor, summary: facts.summary });
   }
 
-  async #make(id: Digest, descriptor: Descriptor, bytes: Uint8Array, indexFile: string, user: string): Promise<Image> {
-    const { size } = await stat(indexFile);
-    if (size !== descriptor.index.size) {
-      throw new GearError(
-        'corrupt',
-        `the index of image ${ociDigest(id)} has ${size} bytes, its descriptor says ${descriptor.index.size}`,
-      );
-    }
+  /** Makes an image's folder whole, and only then gives it its name. Called with the image's lock held. */
+  async #build(
+    id: Digest,
+    user: string | undefined,
+    make: (folder: string, slot: number) => Promise<MadeImage>,
+  ): Promise<Image> {
     const temporary = join(this.#paths.images, temporaryName());
     const folder = join(this.#paths.images, id);
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeFolder(temporary));
     await mkdir(temporary, { mode: 0o700 });
-    await copyFile(indexFile, join(temporary, 'index'));
-    await writeFile(join(temporary, 'descriptor.json'), bytes);
-    const slot = await this.#slots.next();
-    const { kind, summary, warnings } = await compileIndex({ folder: temporary, image: id, slot, format: this.#format });
-    if (kind !== 'image') {
-      throw new GearError('invalid-argument', `the index ${ociDigest(id)} is the index of a layer, not of an image`);
-    }
+    const { kind, descriptor, summary, warnings } = await make(temporary, await this.#slots.next());
     for (const warning of warnings) this.#log.warn({ image: id, warning }, 'image is not shown whole');
-    await new ImageUsers(temporary).add(user);
-    const facts: Facts = { version: 1, summary };
+    if (user !== undefined) await new ImageUsers(temporary).add(user);
+    const facts: Facts = { version: 1, ...(kind === 'image' ? {} : { kind }), summary };
     await writeFile(join(temporary, 'facts.json'), JSON.stringify(facts));
     // The container engine believes from now on that it has the image, so a power cut must not take it back.
     for (const name of await readdir(temporary)) await flush(join(temporary, name));
-    await mkdir(join(this.#paths.private, id), { recursive: true, mode: 0o700 });
+    if (kind !== 'layer') await mkdir(join(this.#paths.private, id), { recursive: true, mode: 0o700 });
     await rename(temporary, folder);
     await syncFolder(this.#paths.images);
     undo.move();
-    return { id, folder, descriptor, summary };
+    const image: Image = { id, kind, folder, descriptor, summary };
+    this.#images.set(id, image);
+    this.#log.info({ image: id, kind, entries: summary.entries, objects: summary.objects }, 'image imported');
+    return image;
+  }
+
+  // Called with the image's lock held.
+  async #removeUnused(image: Image): Promise<void> {
+    if (this.#pins.has(image.id)) return;
+    if ((await new ImageUsers(image.folder).list()).length > 0 || this.#pins.has(image.id)) return;
+    await this.#remove(image);
   }
 
   // Called with the image's lock held.
@@ -234,6 +310,17 @@ export class ImageStore {
     await rm(join(this.#paths.private, image.id), { recursive: true, force: true });
     this.#log.info({ image: image.id }, 'image removed');
   }
+}
+
+async function copyIndex(descriptor: Descriptor, indexFile: string, folder: string): Promise<void> {
+  const { size } = await stat(indexFile);
+  if (size !== descriptor.index.size) {
+    throw new GearError(
+      'corrupt',
+      `the index of image ${ociDigest(descriptor.index.digest)} has ${size} bytes, its descriptor says ${descriptor.index.size}`,
+    );
+  }
+  await copyFile(indexFile, join(folder, 'index'));
 }
 
 async function flush(path: string): Promise<void> {

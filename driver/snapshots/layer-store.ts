@@ -1,3 +1,4 @@
+import { renameSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { temporaryName, writeAtomically } from '#core/atomic-file.ts';
@@ -6,6 +7,15 @@ import type { Logger } from '#core/log.ts';
 import { HOME_MARK } from '../images/users.ts';
 import { removeFolder, unmountTree } from '../kernel/mount.ts';
 import { type Layer, type LayerRecord, layerIn, parseLayerRecord } from './layer.ts';
+
+/** A layer that lies under a temporary name. Disposing it removes it, unless it was published. */
+export interface StagedLayer extends AsyncDisposable {
+  /** As it is going to be; its files still lie in `staged`. */
+  readonly layer: Layer;
+  readonly staged: string;
+  /** Gives it its name, at once: for a caller that writes its own record of it in the same moment. */
+  publish(): Layer;
+}
 
 /** Docker itself stops at 125 and overlay2 at 128. */
 const MAX_DEPTH = 500;
@@ -92,7 +102,13 @@ export class LayerStore {
         `layer ${id} exists already, on ${known.parent === '' ? 'no parent' : `layer ${known.parent}`}`,
       );
     }
-    const layer = layerIn(this.home, { version: 1, id, parent, readWrite });
+    await using staged = await this.stage({ version: 1, id, parent, readWrite });
+    return staged.publish();
+  }
+
+  /** Makes a layer's folders under a temporary name. */
+  async stage(record: LayerRecord): Promise<StagedLayer> {
+    const layer = layerIn(this.home, record);
     const temporary = join(this.home, temporaryName());
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeFolder(temporary));
@@ -100,10 +116,21 @@ export class LayerStore {
     await mkdir(join(temporary, 'work'), { mode: 0o700 });
     await mkdir(join(temporary, 'merged'), { mode: 0o700 });
     await this.#write(temporary, layer);
-    await rename(temporary, layer.folder);
-    undo.move();
-    this.#layers.set(id, layer);
-    return layer;
+    const release = undo.move();
+    let published = false;
+    return {
+      layer,
+      staged: temporary,
+      publish: () => {
+        renameSync(temporary, layer.folder);
+        published = true;
+        this.#layers.set(layer.id, layer);
+        return layer;
+      },
+      [Symbol.asyncDispose]: async () => {
+        if (!published) await release.disposeAsync();
+      },
+    };
   }
 
   /** Says that the layer is a Gear layer of this image. */

@@ -3,19 +3,30 @@ import { join } from 'node:path';
 import type { Abortable } from '#core/abort.ts';
 import { temporaryName } from '#core/atomic-file.ts';
 import type { Digest } from '#core/digest.ts';
-import { isErrno } from '#core/errors.ts';
+import { GearError, isErrno } from '#core/errors.ts';
 import { KeyedLock } from '#core/keyed-lock.ts';
 import type { Logger } from '#core/log.ts';
 import { applyLayer } from '../archive/apply.ts';
 import type { ImageStore } from '../images/image-store.ts';
+import { unionId } from '../images/layer-image.ts';
 import { unmount } from '../kernel/mount.ts';
 import { findMount } from '../kernel/mount-info.ts';
 import { mountOverlay } from '../kernel/overlay.ts';
 import { gearFilesOf } from './gear-layer.ts';
 import type { Layer } from './layer.ts';
-import { LayerStore } from './layer-store.ts';
+import { LayerStore, type StagedLayer } from './layer-store.ts';
 import { MountCounts } from './mount-counts.ts';
 import { type ChainLink, type MountPlan, planMount } from './plan.ts';
+
+export interface StageOptions {
+  readonly readWrite?: boolean;
+  readonly image?: Digest;
+}
+
+export interface PlanOptions {
+  readonly writable?: boolean;
+  readonly data?: boolean;
+}
 
 /** A folder that shows a layer until it is disposed. */
 export interface Mounted extends AsyncDisposable {
@@ -70,14 +81,38 @@ export class Snapshots {
     return this.#layers.get(id);
   }
 
+  /** The layer and those that it stands on, from the top down. */
+  chainIds(id: string): string[] {
+    return this.#layers.chain(id).map((layer) => layer.id);
+  }
+
   /** The images that the layer or one below it shows; none for an ordinary one. */
   imagesOf(id: string): Digest[] {
     return this.#layers.chain(id).flatMap(({ image }) => image ?? []);
   }
 
+  /** The images whose contents a mount of the layer shows: as imagesOf, with lazy layers put together. */
+  shownImages(id: string): Digest[] {
+    const whole = this.imagesOf(id).filter((image) => this.#images.find(image)?.kind !== 'layer');
+    return [...whole, this.unionOf(id)].filter((image) => image !== undefined);
+  }
+
   /** Throws already-exists when `id` is there with another parent, not-found for the parent. */
   async create(id: string, parent: string, readWrite: boolean): Promise<Layer> {
     return await this.#locks.with(id, () => this.#layers.create(id, parent, readWrite));
+  }
+
+  /** Makes a layer that is there only when it is published. `image`: what it shows instead of files of its own; pinned by the caller until then. */
+  async stage(id: string, parent: string, { readWrite = false, image }: StageOptions = {}): Promise<StagedLayer> {
+    if (this.#layers.find(id) !== undefined) throw new GearError('already-exists', `layer ${id} exists already`);
+    if (parent !== '') this.get(parent);
+    return await this.#layers.stage({
+      version: 1,
+      id,
+      parent,
+      readWrite,
+      ...(image === undefined ? {} : { image }),
+    });
   }
 
   /** Unmounts and removes a layer, and its image when nothing else uses it. Nothing there is no error. */
@@ -86,8 +121,9 @@ export class Snapshots {
       const layer = this.#layers.find(id);
       if (layer === undefined) return;
       await this.#unmount(layer);
+      const used = [layer.image, this.unionOf(id)].filter((image) => image !== undefined);
       await this.#layers.remove(id);
-      if (layer.image !== undefined) await this.#images.removeUser(layer.image, layer.folder);
+      for (const image of used) await this.#images.removeUser(image, layer.folder);
     });
   }
 
@@ -145,18 +181,46 @@ export class Snapshots {
     return await this.#locks.with(id, async () => {
       const layer = this.#layers.get(id);
       const { size } = await applyLayer(tar, layer.diff, { format: 'overlay', signal });
-      const gear = await gearFilesOf(layer.diff);
-      if (gear !== undefined) {
-        const image = await this.#images.import(gear.descriptor, gear.indexFile, layer.folder);
-        await this.#layers.setImage(id, image.id);
-      }
+      await this.#adoptGearLayer(layer);
       return size;
     });
   }
 
-  /** What a mount of the layer is made of, without making it. */
-  async plan(id: string): Promise<MountPlan> {
-    return planMount(await this.#links(id), { writable: true });
+  /** Looks at a layer that somebody else has filled: what turns out to be a Gear layer brings its image along. */
+  async seal(id: string): Promise<void> {
+    await this.#locks.with(id, async () => {
+      const layer = this.#layers.get(id);
+      if (layer.image === undefined) await this.#adoptGearLayer(layer);
+    });
+  }
+
+  async #adoptGearLayer(layer: Layer): Promise<void> {
+    const gear = await gearFilesOf(layer.diff);
+    if (gear === undefined) return;
+    const image = await this.#images.import(gear.descriptor, gear.indexFile, layer.folder);
+    await this.#layers.setImage(layer.id, image.id);
+  }
+
+  /**
+   * What a mount of the layer is made of, without making it: to be written to, or (`writable: false`) as whoever stands on it sees it. Without `data` the
+   * contents of lazy files are not part of it.
+   */
+  async plan(id: string, { writable = true, data = true }: PlanOptions = {}): Promise<MountPlan> {
+    return planMount(await this.#links(id, { data }), { writable });
+  }
+
+  /** The lazy layers that the layer stands on, with itself, from the top down. */
+  #lazyLayers(id: string): { layer: Layer; image: Digest }[] {
+    return this.#layers.chain(id).flatMap((layer) => {
+      const { image } = layer;
+      return image !== undefined && this.#images.find(image)?.kind === 'layer' ? [{ layer, image }] : [];
+    });
+  }
+
+  /** The image that has the contents of the lazy layers which the layer stands on, with itself; undefined where there are none. It need not be made yet. */
+  unionOf(id: string): Digest | undefined {
+    const lazy = this.#lazyLayers(id);
+    return lazy.length === 0 ? undefined : unionId([...new Set(lazy.map(({ image }) => image))]);
   }
 
   /** How many users the layer's mount has. */
@@ -176,12 +240,17 @@ export class Snapshots {
     for (const layer of this.#layers.list()) await this.#locks.with(layer.id, () => this.#unmount(layer));
   }
 
-  async #links(id: string): Promise<[ChainLink, ...ChainLink[]]> {
+  async #links(id: string, { data = true }: { data?: boolean } = {}): Promise<[ChainLink, ...ChainLink[]]> {
     const [top, ...rest] = this.#layers.chain(id);
-    const link = async (layer: Layer): Promise<ChainLink> => ({
-      layer,
-      view: layer.image === undefined ? undefined : await this.#images.view(layer.image),
-    });
+    const lazy = this.#lazyLayers(id);
+    const [highest] = lazy;
+    const layers = [...new Set(lazy.map(({ image }) => image))];
+    const union = highest === undefined || !data ? [] : await this.#images.unionData(layers, highest.layer.folder);
+    const link = async (layer: Layer): Promise<ChainLink> => {
+      if (layer.image === undefined) return { layer, view: undefined };
+      const view = await this.#images.view(layer.image);
+      return { layer, view: layer === highest?.layer ? { ...view, data: union } : view };
+    };
     const links: [ChainLink, ...ChainLink[]] = [await link(top)];
     for (const layer of rest) links.push(await link(layer));
     return links;

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import type { Digest } from '#core/digest.ts';
 import { orUndefined } from '#core/errors.ts';
 import { ObjectTable } from '#core/index/object-table.ts';
+import type { ContainerdStatus } from '../containerd/report.ts';
 import type { Image, ImageStore } from '../images/image-store.ts';
-import type { ObjectFilesystemStats } from '../objectfs/interface.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
+import type { ObjectFilesystemStats } from '../objectfs/interface.ts';
 import type { NodePaths } from '../paths.ts';
 import type { Snapshots } from '../snapshots/snapshots.ts';
 
@@ -50,6 +51,8 @@ export interface NodeStatus {
     readonly mounts: number;
     readonly ordinary: number;
   }[];
+  /** Left out where containerd is not served. */
+  readonly containerd?: ContainerdStatus;
   readonly images: readonly ImageStatus[];
   readonly objectFilesystem: ObjectFilesystemStats;
 }
@@ -72,7 +75,7 @@ function mountsByImage(snapshots: readonly Snapshots[]): Map<Digest, number> {
   for (const store of snapshots) {
     for (const layer of store.list()) {
       if (store.mountCount(layer) === 0) continue;
-      for (const image of store.imagesOf(layer.id)) counts.set(image, (counts.get(image) ?? 0) + 1);
+      for (const image of store.shownImages(layer.id)) counts.set(image, (counts.get(image) ?? 0) + 1);
     }
   }
   return counts;
@@ -129,6 +132,7 @@ export async function nodeStatus(options: {
   readonly paths: NodePaths;
   readonly images: ImageStore;
   readonly snapshots: readonly Snapshots[];
+  readonly containerd?: ContainerdStatus | undefined;
   readonly stats: ObjectFilesystemStats;
   readonly nfs?: NodeMountStatus | undefined;
 }): Promise<NodeStatus> {
@@ -137,6 +141,8 @@ export async function nodeStatus(options: {
   const mounts = mountsByImage(snapshots);
   const found: ImageStatus[] = [];
   for (const image of images.list()) {
+    // The objects of a layer belong to the union of the layers that are mounted together.
+    if (image.kind === 'layer' || (image.kind === 'union' && image.summary.objects === 0)) continue;
     found.push({
       ...(await imageStatus(image, paths, inPublic, stats)),
       users: (await images.users(image.id)).length,
@@ -156,6 +162,7 @@ export async function nodeStatus(options: {
       mounts: store.list().filter((layer) => store.mountCount(layer) > 0).length,
       ordinary: store.list().filter((layer) => store.imagesOf(layer.id).length === 0).length,
     })),
+    ...(options.containerd === undefined ? {} : { containerd: options.containerd }),
     images: found,
     objectFilesystem: stats,
   };
