@@ -146,6 +146,8 @@ export class Connection implements Disposable {
       new Metadata(),
       options(limits),
     );
+    // Until the first read grpc-js takes in whatever comes, without bounds.
+    call.read(0);
     const ended = new Promise<never>((_, reject) => {
       call.on('error', reject);
       call.on('status', () => reject(new GearError('unavailable', `${this.#name(method)}: the stream has ended`)));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { sleep, until } from '#core/abort.ts';
-import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
+import { type Digest, digestOf, ociDigest, parseDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import type { Connection } from '#core/grpc/client.ts';
 import { encodeIndex } from '#core/index/encode.ts';
@@ -47,6 +47,22 @@ describe('indexes and images from a client', () => {
     expect(await connection.unary(ImagesService.put, image, LIMITS)).toEqual(image);
     const found = await connection.unary(ImagesService.resolve, { reference: 'app', platform: undefined }, LIMITS);
     expect(found).toEqual(image);
+  });
+
+  it('keeps what was uploaded from being collected until the image is registered', async () => {
+    await using test = await startTestManager({ grace: 60_000 });
+    const { connection, manager } = test;
+    const contents = randomContents(20);
+    const collect = async () => {
+      await sleep(30);
+      return await manager.store.collect({ everything: true });
+    };
+    await upload(connection, uploadOf(contents));
+    expect(await collect()).toMatchObject({ objects: 0 });
+    const digest = await putIndex(connection, encodeIndex(treeOf(contents)));
+    expect(await collect()).toMatchObject({ indexes: 0, objects: 0 });
+    await connection.unary(ImagesService.put, imageToWire(recordOf('docker://app', parseDigest(digest))), LIMITS);
+    expect(await collect()).toMatchObject({ indexes: 0, objects: 0 });
   });
 
   it('names the object that an index lacks, and the index that an image lacks', async () => {

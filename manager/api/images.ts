@@ -71,7 +71,7 @@ export function imagesService(store: Store, conversions: Conversions, handlers: 
       }
     }),
     putIndex: handlers.clientStream(ImagesService.putIndex, async (pieces, { signal }) => ({
-      digest: `sha256:${await store.putIndex(await receiveIndex(pieces), { signal })}`,
+      digest: `sha256:${await store.putIndex(await receiveIndex(pieces), { signal, claim: true })}`,
     })),
     put: handlers.unary(ImagesService.put, async (image) => {
       if (image.source === '') throw new GearError('invalid-argument', 'an image has a source');

@@ -209,9 +209,11 @@ describe('ReadMany', () => {
     await upload(test.connection, uploadOf([bytes], 1_000_000));
     using exchange = test.connection.exchange(ContentStoreService.readMany, { timeout: 30_000 });
     await exchange.send({ ranges: [...Array(10)].map(() => rangeOf(bytes)) });
-    const before = process.memoryUsage().arrayBuffers;
-    await sleep(500);
-    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(50_000_000);
+    await sleep(1000);
+    const metrics = await (await fetch(`http://${test.manager.addresses.http}/metrics`)).text();
+    const served = Number(/^gear_served_bytes_total (\d+)$/m.exec(metrics)?.[1]);
+    expect(served).toBeGreaterThan(100_000);
+    expect(served).toBeLessThan(20_000_000);
     exchange.end();
     let size = 0;
     for await (const { data } of exchange.answers) size += data.length;

@@ -13,7 +13,7 @@ export async function receiveObjects(
   signal: AbortSignal,
 ): Promise<{ objects: number; bytes: number }> {
   // The client has computed what it needs of chunks.
-  await using batch = store.batch({ chunkSize: Number.POSITIVE_INFINITY });
+  await using batch = store.batch({ chunkSize: Number.POSITIVE_INFINITY, claim: true });
   const parts = requests[Symbol.asyncIterator]();
   for (;;) {
     const { value, done } = await parts.next();

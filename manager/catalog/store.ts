@@ -100,9 +100,9 @@ export class Store implements AsyncDisposable {
 
   /**
    * Stores an encoded index. Throws what decodeIndex throws for what is none, failed-precondition naming an object that is not there, and
-   * resource-exhausted. Gives its digest.
+   * resource-exhausted. With `claim` it is kept for the grace period even if no image needs it yet. Gives its digest.
    */
-  async putIndex(bytes: Uint8Array, { signal }: Abortable = {}): Promise<Digest> {
+  async putIndex(bytes: Uint8Array, { signal, claim = false }: { claim?: boolean } & Abortable = {}): Promise<Digest> {
     const { leases, catalog, indexes, objects } = this.#parts;
     const digest = digestOf(bytes);
     const facts = factsOf(digest, bytes);
@@ -114,8 +114,10 @@ export class Store implements AsyncDisposable {
       if (found !== size) throw lacking(digest, object, size, found);
     }
     signal?.throwIfAborted();
-    if (indexes.find(digest, lease.since) === bytes.length && catalog.hasIndex(digest)) return digest;
+    const since = claim ? leases.claim() : lease.since;
+    if (indexes.find(digest, since) === bytes.length && catalog.hasIndex(digest)) return digest;
     await indexes.put(digest, bytes);
+    if (claim) leases.claim();
     this.#record(() => catalog.putIndex(facts));
     return digest;
   }

@@ -44,6 +44,7 @@ export class FilesystemBatch implements ObjectBatch {
   readonly #chunkSize: number;
   readonly #commitAt: typeof COMMIT_AT;
   readonly #lease: Lease;
+  readonly #claim: boolean;
   readonly #folder: string;
   #folderMade = false;
   #files = 0;
@@ -55,7 +56,12 @@ export class FilesystemBatch implements ObjectBatch {
   #newObjects = 0;
   #newBytes = 0;
 
-  constructor(context: BatchContext, { chunkSize = DEFAULT_CHUNK_SIZE }: BatchOptions, commitAt = COMMIT_AT) {
+  constructor(
+    context: BatchContext,
+    { chunkSize = DEFAULT_CHUNK_SIZE, claim = false }: BatchOptions,
+    commitAt = COMMIT_AT,
+  ) {
+    this.#claim = claim;
     this.#commitAt = commitAt;
     this.#context = context;
     this.#chunkSize = chunkSize;
@@ -139,7 +145,12 @@ export class FilesystemBatch implements ObjectBatch {
   /** Whether nothing has to be written: the object is in this batch, or in the store with that size. */
   #has(digest: Digest, size: number): boolean {
     if (this.#pending.has(digest) || this.#beingCommitted?.has(digest) === true) return true;
-    return this.#context.store.find(digest, this.#lease.since) === size;
+    return this.#context.store.find(digest, this.#since()) === size;
+  }
+
+  /** Since when things must be marked as used to be kept for whoever uses this batch. */
+  #since(): number {
+    return this.#claim ? this.#context.leases.claim() : this.#lease.since;
   }
 
   #temporary(): string {
@@ -192,7 +203,7 @@ export class FilesystemBatch implements ObjectBatch {
       for (const [digest, { temporary, size }] of objects) {
         if (++done % RENAMES_PER_TURN === 0) await nextTurn();
         // An object that somebody else has added meanwhile stays the same file: NFS clients may have it open.
-        if (store.find(digest, this.#lease.since) === size) {
+        if (store.find(digest, this.#since()) === size) {
           unlinkSync(temporary);
           this.#newObjects--;
           this.#newBytes -= size;

@@ -86,6 +86,7 @@ export class Layout {
   prepare(): { timeStep: number } {
     rmSync(this.tmp, { recursive: true, force: true });
     rmSync(this.scratch, { recursive: true, force: true });
+    rmSync(this.addresses, { force: true });
     for (const folder of [this.objects, this.indexes, this.images, this.tmp, this.scratch]) {
       mkdirSync(folder, { recursive: true });
     }

@@ -1,4 +1,7 @@
+/** One claim stands for a minute of calls; milliseconds. */
 const BUCKET = 60_000;
+/** What was used just before it was claimed is claimed too. */
+const LEAD = 2_000;
 
 /** A use of the store that relies on what it added or found since its beginning. */
 export interface Lease extends Disposable {
@@ -51,10 +54,10 @@ export class Leases {
   /** Makes a claim. Gives the moment since when things must be marked as used for it to hold. */
   claim(now = Date.now()): number {
     const last = this.#claims.at(-1);
-    // One claim stands for a minute of calls.
     if (last !== undefined && this.#claims.length > 1 && now >= last.from && now < last.to) return last.from;
-    this.#claims.push({ from: now, to: now + BUCKET, expires: now + BUCKET + this.#grace });
-    return now;
+    const from = now - LEAD;
+    this.#claims.push({ from, to: now + BUCKET, expires: now + BUCKET + this.#grace });
+    return from;
   }
 
   /** What must stay as things are now. */

@@ -38,6 +38,8 @@ export interface ObjectBatch extends AsyncDisposable {
 }
 
 export interface BatchOptions {
+  /** Keeps what is added or found for the grace period: it is for a client that will register an image in another call. */
+  readonly claim?: boolean | undefined;
   /** Bytes in a chunk, for the digests of chunks; default 128 KiB; infinity: none are wanted. */
   readonly chunkSize?: number | undefined;
 }
