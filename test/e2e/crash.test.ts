@@ -73,11 +73,14 @@ describe.each(BLOWS)('kill -9 of %s under load', (_name, blow) => {
       }
       return started;
     })();
+    const finished = async (id: string) => (await docker.attempt(['exec', id, 'cat', '/finished'])).exitCode === 0;
+    let underLoad = 0;
     for (let round = 0; round < 3; round += 1) {
+      if (!(await finished(readers[0] ?? ''))) underLoad += 1;
       await blow(node, cluster);
       await delay(200);
     }
-    const finished = async (id: string) => (await docker.attempt(['exec', id, 'cat', '/finished'])).exitCode === 0;
+    expect(underLoad).toBeGreaterThanOrEqual(2);
     for (const id of readers)
       await until('the end of a reader', () => finished(id), { timeout: 120_000, interval: 500 });
     starting = false;
