@@ -13,6 +13,7 @@ import { unmount } from '../kernel/mount.ts';
 import { findMount } from '../kernel/mount-info.ts';
 import { mountOverlay } from '../kernel/overlay.ts';
 import { gearFilesOf } from './gear-layer.ts';
+import { markApplying } from './interrupted.ts';
 import type { Layer } from './layer.ts';
 import { LayerStore, type StagedLayer } from './layer-store.ts';
 import { MountCounts } from './mount-counts.ts';
@@ -180,8 +181,16 @@ export class Snapshots {
   async apply(id: string, tar: AsyncIterable<Uint8Array>, { signal }: Abortable = {}): Promise<number> {
     return await this.#locks.with(id, async () => {
       const layer = this.#layers.get(id);
-      const { size } = await applyLayer(tar, layer.diff, { format: 'overlay', signal });
+      const applying = markApplying(layer);
+      await using below = layer.parent === '' ? undefined : await this.view(layer.parent);
+      const { size } = await applyLayer(tar, layer.diff, {
+        format: 'overlay',
+        lower: below?.path,
+        signal,
+        log: this.#log,
+      });
       await this.#adoptGearLayer(layer);
+      applying.done();
       return size;
     });
   }
