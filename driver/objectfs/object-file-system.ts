@@ -1,42 +1,29 @@
 import { statfsSync } from 'node:fs';
-import { deadline } from '#core/abort.ts';
 import { isDigest } from '#core/digest.ts';
-import { isErrno, isGearError, messageOf } from '#core/errors.ts';
-import type { Logger } from '#core/log.ts';
-import { isSmall } from '../cache/object.ts';
-import type { ObjectCache } from '../cache/object-cache.ts';
 import type { DirectoryEntry } from '../kernel/fuse/directory.ts';
 import { FuseError } from '../kernel/fuse/errno.ts';
 import type { Call, FileSystem, Opened } from '../kernel/fuse/file-system.ts';
-import { OPEN_FLAGS } from '../kernel/fuse/flags.ts';
 import type { Attributes, Entry, Statistics } from '../kernel/fuse/reply.ts';
 import { type NodeId, ROOT_NODE, type Uint64 } from '../kernel/fuse/request.ts';
-import type { DirectOpens } from './direct-opens.ts';
 import type { ImageEntries } from './image-entries.ts';
 import type { ImageEntry } from './image-entry.ts';
 import { listFolder } from './listing.ts';
 import { makeNode, NODE_KIND, nodeKind, nodeNumber } from './node-id.ts';
+import type { ObjectAccess } from './object-access.ts';
 
 /** Objects never change, and neither does what a digest names. */
-const FOR_EVER = 365 * 24 * 3600;
+export const FOR_EVER = 365 * 24 * 3600;
 /** Images come and go. */
-const IMAGE_NAME_SECONDS = 1;
+export const IMAGE_NAME_SECONDS = 1;
 
 const FOLDER_MODE = 0o040555;
 const OBJECT_MODE = 0o100444;
-const NO_HANDLE: Uint64 = { high: 0, low: 0 };
 
 export interface ObjectFileSystemOptions {
   readonly images: ImageEntries;
-  readonly cache: ObjectCache;
-  readonly opens: DirectOpens;
-  readonly log: Logger;
+  readonly access: ObjectAccess;
   /** Any path of the caches' filesystem, whose size and room are shown as ours. */
   readonly folder: string;
-  /** Milliseconds that a read may wait for its bytes. */
-  readonly deadline: () => number;
-  /** Whether the kernel can read complete objects past us; asked when the first object is looked up. */
-  readonly passthrough: () => boolean;
 }
 
 /** remote/: a folder for each image, in it aa/bbbb... for each of its objects. Opening an object means that the image touches it. */
@@ -65,7 +52,7 @@ export class ObjectFileSystem implements FileSystem {
         const digest = nodeNumber(parent).toString(16).padStart(2, '0') + name;
         const row = isDigest(digest) ? entry.table.find(digest) : undefined;
         if (row === undefined) throw new FuseError('ENOENT');
-        return this.#objectEntry(entry, row, this.#isDirect(entry, row));
+        return this.#objectEntry(entry, row, this.#options.access.isDirect(entry, row));
       }
       default:
         throw new FuseError('ENOTDIR');
@@ -78,32 +65,24 @@ export class ObjectFileSystem implements FileSystem {
 
   open(node: NodeId, call: Call): Opened | Promise<Opened> {
     const entry = this.#image(node);
+    const { access } = this.#options;
     switch (nodeKind(node)) {
       case NODE_KIND.cached:
-        this.#touch(entry, nodeNumber(node));
-        return { handle: NO_HANDLE, flags: OPEN_FLAGS.KEEP_CACHE };
-      case NODE_KIND.direct: {
-        const backingId = this.#options.opens.join(node, call.number);
-        return backingId === undefined ? this.#openDirect(entry, node, call) : this.#opened(node, call, backingId);
-      }
+        return access.openCached(entry, nodeNumber(node));
+      case NODE_KIND.direct:
+        return access.openDirect(entry, nodeNumber(node), node, call);
       default:
         throw new FuseError('EISDIR');
     }
   }
 
-  async read(node: NodeId, offset: number, size: number, call: Call): Promise<Uint8Array[]> {
-    const entry = this.#image(node);
+  read(node: NodeId, offset: number, size: number, call: Call): Promise<Uint8Array[]> {
     if (nodeKind(node) < NODE_KIND.cached) throw new FuseError('EISDIR');
-    const object = entry.object(nodeNumber(node));
-    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
-      const { bytes, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
-      entry.fetchedBytes += fetched;
-      return [bytes];
-    });
+    return this.#options.access.read(this.#image(node), nodeNumber(node), offset, size, call);
   }
 
   release(node: NodeId, handle: Uint64): void {
-    if (nodeKind(node) === NODE_KIND.direct) this.#options.opens.release(node, handle);
+    if (nodeKind(node) === NODE_KIND.direct) this.#options.access.releaseDirect(node, handle);
   }
 
   list(node: NodeId, offset: number): Iterable<DirectoryEntry> {
@@ -133,8 +112,7 @@ export class ObjectFileSystem implements FileSystem {
     const image = this.#image(node);
     return listFolder(self, offset, end - start, (i) => {
       const row = start + i;
-      // To be listed is not to be touched; which of its two nodes an object gets must not depend on the caches then.
-      const direct = this.#options.passthrough() && isSmall(image.object(row));
+      const direct = this.#options.access.isSmallDirect(image, row);
       return { name: table.digest(row).slice(2), entry: this.#objectEntry(image, row, direct) };
     });
   }
@@ -142,69 +120,6 @@ export class ObjectFileSystem implements FileSystem {
   statistics(): Statistics {
     const { bsize, blocks, bfree, bavail, files, ffree } = statfsSync(this.#options.folder);
     return { blockSize: bsize, blocks, freeBlocks: bfree, availableBlocks: bavail, files, freeFiles: ffree };
-  }
-
-  /**
-   * Whether the kernel is to read the object past us. Looking up is all that happens here: overlayfs looks for the contents also for a chmod or a
-   * rename, which must not fetch them.
-   */
-  #isDirect(entry: ImageEntry, row: number): boolean {
-    const { cache, passthrough } = this.#options;
-    const object = entry.object(row);
-    return passthrough() && (isSmall(object) || cache.isHere(entry.image, object));
-  }
-
-  /** Notes a touch, which is an open, and pins the object where it is on this node. */
-  #touch(entry: ImageEntry, row: number): void {
-    const object = entry.object(row);
-    const first = entry.touch(row);
-    let here = false;
-    try {
-      here = this.#options.cache.pin(entry.image, object);
-    } catch (error) {
-      // A full disk, mostly: reading makes room, or fails with the right error.
-      this.#options.log.debug({ image: entry.image, object: object.digest }, `not pinned yet: ${messageOf(error)}`);
-    }
-    if (first && here) entry.fromPublic++;
-    if (first && !here) entry.fromRemote++;
-  }
-
-  async #openDirect(entry: ImageEntry, node: NodeId, call: Call): Promise<Opened> {
-    const { cache, opens } = this.#options;
-    const row = nodeNumber(node);
-    const object = entry.object(row);
-    this.#touch(entry, row);
-    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
-      const fetched = cache.isPinned(entry.image, object) ? 0 : await cache.whole(entry.image, object, { signal });
-      entry.fetchedBytes += fetched;
-      return this.#opened(node, call, opens.open(node, call.number, cache.pinnedFile(entry.image, object)));
-    });
-  }
-
-  #opened(node: NodeId, call: Call, backingId: number): Opened {
-    const handle = call.number;
-    const undelivered = () => this.#options.opens.release(node, handle);
-    return { handle, flags: OPEN_FLAGS.PASSTHROUGH, backingId, undelivered };
-  }
-
-  async #withDeadline<T>(
-    entry: ImageEntry,
-    digest: string,
-    signal: AbortSignal,
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    using limited = deadline(this.#options.deadline(), `object ${digest} of image ${entry.image}`, signal);
-    try {
-      return await work(limited);
-    } catch (error) {
-      // Whoever asked is being killed.
-      if (error instanceof FuseError) throw error;
-      entry.errors++;
-      const errno = isErrno(error, 'ENOSPC', 'EDQUOT') ? 'ENOSPC' : 'EIO';
-      const code = isGearError(error) ? error.code : isErrno(error) ? error.code : undefined;
-      this.#options.log.error({ image: entry.image, object: digest, code, errno }, messageOf(error));
-      throw new FuseError(errno, messageOf(error), { cause: error });
-    }
   }
 
   #image(node: NodeId): ImageEntry {

@@ -16,6 +16,7 @@ import { backingDevice, DirectOpens } from './direct-opens.ts';
 import { Filler } from './filler.ts';
 import { ImageEntries } from './image-entries.ts';
 import type { ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
+import { ObjectAccess } from './object-access.ts';
 import { ObjectFileSystem } from './object-file-system.ts';
 import { FUSE_FD } from './processes.ts';
 import { type ObjectfsFiles, readSession, type Session, writeSession } from './session.ts';
@@ -65,15 +66,14 @@ export class Service {
     this.#images = new ImageEntries(layout.paths, log);
     this.#filler = new Filler(this.#cache, (image) => this.#images.byName(image), log);
     this.#opens = new DirectOpens(backingDevice(FUSE_FD), files.opens, log);
-    const fileSystem = new ObjectFileSystem({
-      images: this.#images,
+    const access = new ObjectAccess({
       cache: this.#cache,
       opens: this.#opens,
       log,
-      folder: layout.paths.public,
       deadline: () => this.#settings.deadline,
       passthrough: () => this.#passthrough(),
     });
+    const fileSystem = new ObjectFileSystem({ images: this.#images, access, folder: layout.paths.public });
     this.#protocol = new Protocol({
       fileSystem,
       send: (pieces) => channel.send(pieces),

@@ -1,0 +1,124 @@
+import { deadline } from '#core/abort.ts';
+import { isErrno, isGearError, messageOf } from '#core/errors.ts';
+import type { Logger } from '#core/log.ts';
+import { isSmall } from '../cache/object.ts';
+import type { ObjectCache } from '../cache/object-cache.ts';
+import { FuseError } from '../kernel/fuse/errno.ts';
+import type { Call, Opened } from '../kernel/fuse/file-system.ts';
+import { OPEN_FLAGS } from '../kernel/fuse/flags.ts';
+import type { NodeId, Uint64 } from '../kernel/fuse/request.ts';
+import type { DirectOpens } from './direct-opens.ts';
+import type { ImageEntry } from './image-entry.ts';
+
+export const NO_HANDLE: Uint64 = { high: 0, low: 0 };
+
+export interface ObjectAccessOptions {
+  readonly cache: ObjectCache;
+  readonly opens: DirectOpens;
+  readonly log: Logger;
+  /** Milliseconds that a read may wait for its bytes. */
+  readonly deadline: () => number;
+  /** Whether the kernel can read complete objects past us; asked when the first object is looked up. */
+  readonly passthrough: () => boolean;
+}
+
+/** How the file systems open and read an image's objects: `row` is the object's in the image's table. */
+export class ObjectAccess {
+  readonly #options: ObjectAccessOptions;
+
+  constructor(options: ObjectAccessOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Whether the kernel is to read the object past us. Looking up is all that happens here: overlayfs looks for the contents also for a chmod or a
+   * rename, which must not fetch them.
+   */
+  isDirect(entry: ImageEntry, row: number): boolean {
+    const { cache, passthrough } = this.#options;
+    const object = entry.object(row);
+    return passthrough() && (isSmall(object) || cache.isHere(entry.image, object));
+  }
+
+  /** The same without a look at the caches: for listings, where an object must not be one node today and another tomorrow. */
+  isSmallDirect(entry: ImageEntry, row: number): boolean {
+    return this.#options.passthrough() && isSmall(entry.object(row));
+  }
+
+  openCached(entry: ImageEntry, row: number): Opened {
+    this.#touch(entry, row);
+    return { handle: NO_HANDLE, flags: OPEN_FLAGS.KEEP_CACHE };
+  }
+
+  /** Opens the object as `node`, waiting until the whole of it is here. */
+  openDirect(entry: ImageEntry, row: number, node: NodeId, call: Call): Opened | Promise<Opened> {
+    const backingId = this.#options.opens.join(node, call.number);
+    return backingId === undefined ? this.#openDirect(entry, row, node, call) : this.#opened(node, call, backingId);
+  }
+
+  async read(entry: ImageEntry, row: number, offset: number, size: number, call: Call): Promise<Uint8Array[]> {
+    const object = entry.object(row);
+    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
+      const { bytes, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
+      entry.fetchedBytes += fetched;
+      return [bytes];
+    });
+  }
+
+  /** A node that was opened with `openDirect` was closed. */
+  releaseDirect(node: NodeId, handle: Uint64): void {
+    this.#options.opens.release(node, handle);
+  }
+
+  /** Notes a touch, which is an open, and pins the object where it is on this node. */
+  #touch(entry: ImageEntry, row: number): void {
+    const object = entry.object(row);
+    const first = entry.touch(row);
+    let here = false;
+    try {
+      here = this.#options.cache.pin(entry.image, object);
+    } catch (error) {
+      // A full disk, mostly: reading makes room, or fails with the right error.
+      this.#options.log.debug({ image: entry.image, object: object.digest }, `not pinned yet: ${messageOf(error)}`);
+    }
+    if (first && here) entry.fromPublic++;
+    if (first && !here) entry.fromRemote++;
+  }
+
+  async #openDirect(entry: ImageEntry, row: number, node: NodeId, call: Call): Promise<Opened> {
+    const { cache, opens } = this.#options;
+    const object = entry.object(row);
+    this.#touch(entry, row);
+    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
+      const fetched = cache.isPinned(entry.image, object) ? 0 : await cache.whole(entry.image, object, { signal });
+      entry.fetchedBytes += fetched;
+      return this.#opened(node, call, opens.open(node, call.number, cache.pinnedFile(entry.image, object)));
+    });
+  }
+
+  #opened(node: NodeId, call: Call, backingId: number): Opened {
+    const handle = call.number;
+    const undelivered = () => this.#options.opens.release(node, handle);
+    return { handle, flags: OPEN_FLAGS.PASSTHROUGH, backingId, undelivered };
+  }
+
+  async #withDeadline<T>(
+    entry: ImageEntry,
+    digest: string,
+    signal: AbortSignal,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    using limited = deadline(this.#options.deadline(), `object ${digest} of image ${entry.image}`, signal);
+    try {
+      return await work(limited);
+    } catch (error) {
+      // Whoever asked is being killed.
+      if (error instanceof FuseError) throw error;
+      entry.errors++;
+      const errno = isErrno(error, 'ENOSPC', 'EDQUOT') ? 'ENOSPC' : 'EIO';
+      const code = isGearError(error) ? error.code : isErrno(error) ? error.code : undefined;
+      this.#options.log.error({ image: entry.image, object: digest, code, errno }, messageOf(error));
+      throw new FuseError(errno, messageOf(error), { cause: error });
+    }
+  }
+}
