@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,14 +11,19 @@ export const RUN_VARIABLE = 'GEAR_TEST_RUN';
 /** The name of this run, given by test/run; a process that was started without it makes its own. */
 export const runName: string = process.env[RUN_VARIABLE] ?? `pid-${process.pid}`;
 
+/** Four digits in the names of what a run makes on the machine, so that runs beside each other can tell whose it is. */
+export const tagOf = (run: string): string => createHash('sha256').update(run).digest('hex').slice(0, 4);
+/** The tag of this run. */
+export const runTag: string = tagOf(runName);
+
 /** A folder below /tmp with a short path (socket paths end at 107 bytes). Disposing it unmounts what is mounted below and deletes it. */
 export interface TemporaryFolder extends AsyncDisposable {
   readonly path: string;
 }
 
-/** Makes a folder /tmp/gear-XXXXXX. */
+/** Makes a folder /tmp/gear-TAG-XXXXXX. */
 export async function temporaryFolder(): Promise<TemporaryFolder> {
-  const path = await mkdtemp('/tmp/gear-');
+  const path = await mkdtemp(`/tmp/gear-${runTag}-`);
   return { path, [Symbol.asyncDispose]: () => removeFolder(path) };
 }
 

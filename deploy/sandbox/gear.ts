@@ -3,7 +3,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
-import { endProcesses, findProcesses, mountsBelow, temporaryFolder } from './cleanup.ts';
+import { endProcesses, findProcesses, mountsBelow, runTag, temporaryFolder } from './cleanup.ts';
 import { cancelledBy, type Outcome } from './docker.ts';
 import { RunningProcess } from './process.ts';
 
@@ -155,7 +155,7 @@ export async function startDriver(options: DriverOptions = {}): Promise<TestDriv
   await using stack = new AsyncDisposableStack();
   const folder = stack.use(await temporaryFolder());
   const root = join(options.place ?? folder.path, 'driver');
-  const plugin = `gear-${randomBytes(4).toString('hex')}`;
+  const plugin = `gear-${runTag}-${randomBytes(4).toString('hex')}`;
   const socket = join(PLUGINS, `${plugin}.sock`);
   const ready = join(root, 'run', 'driver.json');
   await mkdir(PLUGINS, { recursive: true });

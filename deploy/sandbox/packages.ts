@@ -8,6 +8,8 @@ const PACKAGE_OF = {
   dockerd: 'docker.io',
   docker: 'docker.io',
   containerd: 'containerd',
+  ctr: 'containerd',
+  'ctr-remote': 'stargz-snapshotter',
   runc: 'runc',
   'docker-registry': 'docker-registry',
   skopeo: 'skopeo',

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { findProcesses, mountPoints, RUN_VARIABLE } from '../../deploy/sandbox/cleanup.ts';
+import { findProcesses, mountPoints, RUN_VARIABLE, tagOf } from '../../deploy/sandbox/cleanup.ts';
 
 /** Folders in which tests, or what they start, make names; and which names. */
 const WATCHED: readonly (readonly [folder: string, names: RegExp])[] = [
@@ -48,11 +48,17 @@ function commandLineOf(pid: number): string {
   }
 }
 
+/** Whether a line names what another run than this made: it has that run's tag. */
+function ofAnotherRun(line: string, run: string): boolean {
+  const tag = /\/gear-([0-9a-f]{4})-/.exec(line)?.[1];
+  return tag !== undefined && tag !== tagOf(run);
+}
+
 /** What is there now and was not `before`, a line each. Waits a little for what is just going away. */
 export async function leftovers(before: ReadonlySet<string>, run: string, patience = 5000): Promise<string[]> {
   const end = performance.now() + patience;
   for (;;) {
-    const state = [...(await machineState())].filter((line) => !before.has(line));
+    const state = [...(await machineState())].filter((line) => !before.has(line) && !ofAnotherRun(line, run));
     const processes = (await processesOf(run)).map(({ pid, commandLine }) => `process ${pid}: ${commandLine}`);
     const left = [...state, ...processes];
     if (left.length === 0 || performance.now() > end) return left;
