@@ -5,6 +5,7 @@ import { decodeRecord, encodeRecord } from '../store/image-record.ts';
 import type { ImageRecord, LayerRecord } from '../store/record.ts';
 import { namesOf, type Wanted } from './names.ts';
 import { SCHEMA, SCHEMA_VERSION, STATEMENTS } from './schema.ts';
+import { WatchedTags } from './watched-tags.ts';
 
 /** What is kept of an index without decoding it again. */
 export interface IndexFacts {
@@ -35,9 +36,11 @@ export interface PagePosition {
 export class Catalog implements Disposable {
   readonly #database: DatabaseSync;
   readonly #statements: Readonly<Record<keyof typeof STATEMENTS, StatementSync>>;
+  readonly watchedTags: WatchedTags;
 
   private constructor(database: DatabaseSync) {
     this.#database = database;
+    this.watchedTags = new WatchedTags(database);
     const prepared = Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)]);
     this.#statements = Object.fromEntries(prepared) as Record<keyof typeof STATEMENTS, StatementSync>;
   }

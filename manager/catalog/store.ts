@@ -17,10 +17,11 @@ import { type Lease, Leases } from '../store/leases.ts';
 import { lockRoot } from '../store/lock.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { ImageRecord, LayerRecord } from '../store/record.ts';
-import { Catalog, type PagePosition } from './catalog.ts';
+import { Catalog, type CataloguedImage, type PagePosition } from './catalog.ts';
 import { readWanted } from './names.ts';
 import { factsOf, reconcile } from './reconcile.ts';
 import { type Verified, verifyContents } from './verify.ts';
+import type { WatchedTags } from './watched-tags.ts';
 
 export interface StoreOptions {
   readonly root: string;
@@ -91,6 +92,11 @@ export class Store implements AsyncDisposable {
 
   get indexes(): Pick<IndexStore, 'read' | 'pieces'> {
     return this.#parts.indexes;
+  }
+
+  /** What the monitor knows of registries' tags. */
+  get watchedTags(): WatchedTags {
+    return this.#parts.catalog.watchedTags;
   }
 
   /** Begins a use of the store, during which nothing that it adds or finds is collected. */
@@ -170,18 +176,29 @@ export class Store implements AsyncDisposable {
     return this.#parts.catalog.page(after, count);
   }
 
+  /** Every image that a reference or digest means, the one converted last first. Throws invalid-argument. */
+  findImages(reference: string): CataloguedImage[] {
+    return this.#parts.catalog.find(readWanted(reference));
+  }
+
   /** Forgets all images that a reference or digest means, and frees what only they used. Throws not-found. */
-  async deleteImages(reference: string, { signal }: Abortable = {}): Promise<Freed> {
+  async deleteImages(reference: string, options: Abortable = {}): Promise<Freed> {
+    const freed = await this.forgetImages(() => this.findImages(reference).map(({ id }) => id), options);
+    if (freed === undefined) throw new GearError('not-found', `${reference}: no such image here`);
+    return freed;
+  }
+
+  /** Forgets the images that `choose` gives the ids of, and frees what only they used. Undefined when it gives none. */
+  async forgetImages(choose: () => readonly string[], { signal }: Abortable = {}): Promise<Freed | undefined> {
     const { catalog, images, log } = this.#parts;
-    const wanted = readWanted(reference);
     const ids = await this.#turns.with('records', async () => {
-      const found = catalog.find(wanted).map(({ id }) => id);
+      const found = choose();
       await images.remove(found);
       catalog.removeImages(found);
       return found;
     });
-    if (ids.length === 0) throw new GearError('not-found', `${reference}: no such image here`);
-    log.info({ reference, images: ids.length }, 'image deleted');
+    if (ids.length === 0) return undefined;
+    log.info({ images: ids }, 'images deleted');
     return await this.collect({ everything: false, signal });
   }
 
