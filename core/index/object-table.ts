@@ -44,15 +44,15 @@ function chunksOf(size: number, chunkSize: number): number {
 }
 
 /**
- * Compiles a table. `slot` (1 to 2^32 - 1) is a number that this node gives to this image and never to another: the object filesystem's
+ * Compiles a table. `slot` (1 to 2^31 - 1) is a number that this node gives to this image and never to another: the object filesystem's
  * node ids are made of it. Throws invalid-argument for a size or a chunk list that cannot be.
  */
 export function writeObjectTable(
   objects: ReadonlyMap<Digest, ObjectFacts>,
   { slot, chunkSize }: { readonly slot: number; readonly chunkSize: number },
 ): Buffer {
-  if (!Number.isInteger(slot) || slot < 1 || slot >= 2 ** 32) {
-    throw new GearError('invalid-argument', `an image's slot is a number from 1 to 2^32 - 1, not ${slot}`);
+  if (!Number.isInteger(slot) || slot < 1 || slot >= 2 ** 31) {
+    throw new GearError('invalid-argument', `an image's slot is a number from 1 to 2^31 - 1, not ${slot}`);
   }
   if (objects.size > MAX_COUNT) throw new GearError('invalid-argument', `too many objects: ${objects.size}`);
   const digests = [...objects.keys()].sort();
@@ -118,7 +118,8 @@ export class ObjectTable {
     this.chunkSize = this.#view.getUint32(16, true);
     this.count = this.#view.getUint32(20, true);
     this.totalBytes = readUint64(this.#view, 24);
-    if (this.slot === 0 || this.chunkSize === 0 || this.count > MAX_COUNT) throw damaged('impossible header');
+    if (this.slot === 0 || this.slot >= 2 ** 31 || this.chunkSize === 0 || this.count > MAX_COUNT)
+      throw damaged('impossible header');
     if (readUint64(this.#view, 32) !== bytes.length)
       throw damaged(`${bytes.length} bytes long, the header says otherwise`);
     const problem = this.#check();

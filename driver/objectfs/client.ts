@@ -199,6 +199,10 @@ class Client implements ObjectFilesystem {
     return join(this.#layout.paths.remote, image);
   }
 
+  treeFolder(image: Digest): string {
+    return join(this.#layout.paths.remote, 'tree', image);
+  }
+
   async privateFolder(image: Digest): Promise<string> {
     const folder = this.#layout.privateFolder(image);
     await mkdir(folder, { recursive: true, mode: 0o700 });

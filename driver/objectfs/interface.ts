@@ -81,6 +81,11 @@ export interface ObjectFilesystem {
   readonly adopted: boolean;
   /** `<root>/remote/<image>`: what overlay takes as its last data-only layer. */
   imageFolder(image: Digest): string;
+  /**
+   * `<root>/remote/tree/<image>`: the image's whole tree, read from `images/<image>/index`; an ordinary lower layer where overlay has no data-only ones
+   * (before kernel 6.5).
+   */
+  treeFolder(image: Digest): string;
   /** `<root>/private/<image>`: the data-only layer in front of it; the folder is made where it is missing. */
   privateFolder(image: Digest): Promise<string>;
   stats(options?: { readonly signal?: AbortSignal }): Promise<ObjectFilesystemStats>;

@@ -16,6 +16,21 @@ export const NODE_KIND = {
 } as const;
 export type NodeKind = (typeof NODE_KIND)[keyof typeof NODE_KIND];
 
+/**
+ * The folder of the images' trees. The nodes in it have the top bit of the slot set; their number is the inode's in the tree, their kind "image" for
+ * whatever has no contents.
+ */
+export const TREE_NODE: NodeId = { high: 0x8000_0000, low: 1 };
+
+export function isTreeNode(node: NodeId): boolean {
+  return node.high >= TREE_NODE.high;
+}
+
+/** The image's slot of a node in a tree. */
+export function treeSlot(node: NodeId): number {
+  return node.high - TREE_NODE.high;
+}
+
 export function makeNode(slot: number, kind: NodeKind, number: number): NodeId {
   return { high: slot, low: ((kind << 30) | number) >>> 0 };
 }

@@ -19,8 +19,10 @@ import type { ObjectFilesystemSettings, ObjectFilesystemStats } from './interfac
 import { ObjectAccess } from './object-access.ts';
 import { ObjectFileSystem } from './object-file-system.ts';
 import { FUSE_FD } from './processes.ts';
+import { RootFileSystem } from './root-file-system.ts';
 import { type ObjectfsFiles, readSession, type Session, writeSession } from './session.ts';
 import { changeSettings, type Settings, writeSettings } from './settings.ts';
+import { TreeFileSystem } from './tree-file-system.ts';
 
 /** What the service cannot do alone. */
 export interface ProcessControl {
@@ -73,7 +75,14 @@ export class Service {
       deadline: () => this.#settings.deadline,
       passthrough: () => this.#passthrough(),
     });
-    const fileSystem = new ObjectFileSystem({ images: this.#images, access, folder: layout.paths.public });
+    const objects = new ObjectFileSystem({ images: this.#images, access, folder: layout.paths.public });
+    const trees = new TreeFileSystem({
+      images: this.#images,
+      access,
+      folder: layout.paths.images,
+      statistics: () => objects.statistics(),
+    });
+    const fileSystem = new RootFileSystem(objects, trees);
     this.#protocol = new Protocol({
       fileSystem,
       send: (pieces) => channel.send(pieces),

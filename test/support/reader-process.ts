@@ -5,7 +5,7 @@ import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 interface Request {
   readonly id: number;
   readonly action: 'open' | 'read' | 'close' | 'list';
-  readonly path: string;
+  readonly path: string | { readonly latin1: string };
   readonly fd: number;
   readonly offset: number;
   readonly length: number;
@@ -14,11 +14,11 @@ interface Request {
 function act({ action, path, fd, offset, length }: Request): unknown {
   switch (action) {
     case 'open':
-      return openSync(path, 'r');
+      return openSync(typeof path === 'string' ? path : Buffer.from(path.latin1, 'latin1'), 'r');
     case 'close':
       return closeSync(fd);
     case 'list':
-      return readdirSync(path).sort();
+      return readdirSync(path as string).sort();
     case 'read': {
       const bytes = Buffer.alloc(length < 0 ? fstatSync(fd).size : length);
       let done = 0;

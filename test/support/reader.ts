@@ -26,7 +26,8 @@ export class Reader implements AsyncDisposable {
     return this.#child.pid as number;
   }
 
-  async open(path: string): Promise<number> {
+  /** `latin1`: a path whose characters are bytes. */
+  async open(path: string | { readonly latin1: string }): Promise<number> {
     return (await this.#ask({ action: 'open', path })) as number;
   }
 
@@ -44,7 +45,7 @@ export class Reader implements AsyncDisposable {
   }
 
   /** Opens, reads whole, closes. */
-  async file(path: string): Promise<Buffer> {
+  async file(path: string | { readonly latin1: string }): Promise<Buffer> {
     const fd = await this.open(path);
     try {
       return await this.read(fd);
