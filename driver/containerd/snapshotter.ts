@@ -9,8 +9,7 @@ import type { Mount } from '#proto/gen/containerd/types/mount.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { realTime } from '../kernel/clock.ts';
 import { measure } from '../kernel/measure.ts';
-import type { MountPlan } from '../snapshots/plan.ts';
-import type { Snapshots } from '../snapshots/snapshots.ts';
+import type { LayerPlan, Snapshots } from '../snapshots/snapshots.ts';
 import type { Conversions } from './conversions.ts';
 import { type Filter, parseFilters } from './filter.ts';
 import type { KnownLayers } from './known-layers.ts';
@@ -331,14 +330,12 @@ export class Snapshotter {
     const data = labels[TARGET] === undefined;
     const plan = await snapshots.plan(String(shown), { writable: !readOnly, data });
     const lazy = snapshots.imagesOf(String(shown)).length > 0;
-    return clientMounts(await this.#shorten(plan, shown, links), { lazy, readOnly });
+    return clientMounts(await this.#shorten(plan, links), { lazy, readOnly });
   }
 
-  async #shorten(plan: MountPlan, shown: number, links: ShortLinks): Promise<MountPlan> {
+  async #shorten(plan: LayerPlan, links: ShortLinks): Promise<LayerPlan> {
     if (plan.kind === 'folder' || plan.lower.length === 1) return plan;
-    const chain = this.#parts.snapshots.chainIds(String(shown));
-    const below = chain.slice(chain.length - plan.lower.length);
-    const lower = await Promise.all(plan.lower.map((path, index) => links.to(Number(below[index]), path)));
+    const lower = await Promise.all(plan.lower.map((path, index) => links.to(Number(plan.layers[index]), path)));
     return { ...plan, lower };
   }
 }

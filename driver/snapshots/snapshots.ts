@@ -29,6 +29,9 @@ export interface PlanOptions {
   readonly data?: boolean;
 }
 
+/** A plan, and the layers that its lower directories show, in the same order. */
+export type LayerPlan = MountPlan & { readonly layers: readonly string[] };
+
 /** A folder that shows a layer until it is disposed. */
 export interface Mounted extends AsyncDisposable {
   readonly path: string;
@@ -80,11 +83,6 @@ export class Snapshots {
   /** Throws not-found. */
   get(id: string): Layer {
     return this.#layers.get(id);
-  }
-
-  /** The layer and those that it stands on, from the top down. */
-  chainIds(id: string): string[] {
-    return this.#layers.chain(id).map((layer) => layer.id);
   }
 
   /** The images that the layer or one below it shows; none for an ordinary one. */
@@ -214,8 +212,11 @@ export class Snapshots {
    * What a mount of the layer is made of, without making it: to be written to, or (`writable: false`) as whoever stands on it sees it. Without `data` the
    * contents of lazy files are not part of it.
    */
-  async plan(id: string, { writable = true, data = true }: PlanOptions = {}): Promise<MountPlan> {
-    return planMount(await this.#links(id, { data }), { writable });
+  async plan(id: string, { writable = true, data = true }: PlanOptions = {}): Promise<LayerPlan> {
+    const links = await this.#links(id, { data });
+    const plan = planMount(links, { writable });
+    const lower = plan.kind === 'folder' ? 1 : plan.lower.length;
+    return { ...plan, layers: links.slice(links.length - lower).map(({ layer }) => layer.id) };
   }
 
   /** The lazy layers that the layer stands on, with itself, from the top down. */
@@ -261,7 +262,13 @@ export class Snapshots {
       return { layer, view: layer === highest?.layer ? { ...view, data: union } : view };
     };
     const links: [ChainLink, ...ChainLink[]] = [await link(top)];
-    for (const layer of rest) links.push(await link(layer));
+    const seen = new Set(top.image === undefined ? [] : [top.image]);
+    for (const layer of rest) {
+      // overlayfs refuses a folder that is there twice. All that a layer has or hides its higher occurrence has or hides too.
+      if (layer.image !== undefined && seen.has(layer.image)) continue;
+      if (layer.image !== undefined) seen.add(layer.image);
+      links.push(await link(layer));
+    }
     return links;
   }
 
