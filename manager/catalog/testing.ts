@@ -92,6 +92,7 @@ export async function addImage(
       blobSize: 10,
       tarSize: 20,
       linkedBelow: false,
+      warnings: [],
     },
   ];
   return await store.putImage(recordOf(source, index, { layers, ...change }));

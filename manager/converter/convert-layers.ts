@@ -28,7 +28,6 @@ export interface ConvertedLayer {
   readonly record: LayerRecord;
   readonly tree: Tree;
   readonly index: Buffer | undefined;
-  readonly warnings: readonly string[];
 }
 
 async function* counted(entries: AsyncIterable<TarEntry>, progress: Progress): AsyncGenerator<TarEntry> {
@@ -41,14 +40,12 @@ async function* counted(entries: AsyncIterable<TarEntry>, progress: Progress): A
 /** The layer as the target has it from an earlier conversion. */
 async function knownLayer(
   diffId: Digest,
-  blob: Descriptor,
   { target, force, signal }: LayersOptions,
 ): Promise<ConvertedLayer | undefined> {
   const record = force ? undefined : await target.findLayer(diffId, { signal });
   if (record === undefined || record.linkedBelow) return undefined;
   const tree = decodeIndex(await target.readIndex(record.indexDigest, { signal }));
-  if (tree.chunkSize !== target.chunkSize) return undefined;
-  return { record: { ...record, blobDigest: blob.digest, blobSize: blob.size }, tree, index: undefined, warnings: [] };
+  return tree.chunkSize === target.chunkSize ? { record, tree, index: undefined } : undefined;
 }
 
 /** Whether the layer has hard links to names of the layers below. */
@@ -76,72 +73,100 @@ async function readLayer(
   }
 }
 
-async function convertLayer(
-  what: string,
-  blob: Descriptor,
-  diffId: Digest,
+/** What is to be done with one layer. */
+interface Step {
+  /** Names it in errors. */
+  readonly what: string;
+  readonly blob: Descriptor;
+  readonly diffId: Digest;
+  readonly known: ConvertedLayer | undefined;
+}
+
+async function openReader(
+  { what, blob, diffId }: Step,
   path: string,
-  lower: Tree,
-  options: LayersOptions,
-): Promise<ConvertedLayer> {
-  const { progress, objects, signal } = options;
-  await using reader = await LayerReader.open(path, blob, {
-    name: what,
-    diffId,
-    signal,
-    onRead: (bytes) => {
-      const { newObjects, newBytes } = objects;
-      progress.update({ doneBytes: progress.state.doneBytes + bytes, newObjects, newBytes });
-    },
-  });
+  { progress, objects, signal }: LayersOptions,
+): Promise<LayerReader> {
+  const onRead = (bytes: number) => {
+    const { newObjects, newBytes } = objects;
+    progress.update({ doneBytes: progress.state.doneBytes + bytes, newObjects, newBytes });
+  };
+  return await LayerReader.open(path, blob, { name: what, diffId, signal, onRead });
+}
+
+async function convertLayer(step: Step, path: string, lower: Tree, options: LayersOptions): Promise<ConvertedLayer> {
+  const { what, blob, diffId } = step;
+  await using reader = await openReader(step, path, options);
   const { tree, warnings } = await readLayer(reader, what, lower, options);
   const { tarSize } = await reader.finish();
   const index = encodeIndex(tree);
   const linkedBelow = isLinkedBelow(tree);
-  const record = {
-    blobDigest: blob.digest,
-    diffId,
-    indexDigest: digestOf(index),
-    blobSize: blob.size,
-    tarSize,
-    linkedBelow,
-  };
-  return { record, tree, index, warnings: warnings.map((warning) => `${what}: ${warning}`) };
+  const indexDigest = digestOf(index);
+  const record = { blobDigest: blob.digest, diffId, indexDigest, blobSize: blob.size, tarSize, linkedBelow, warnings };
+  return { record, tree, index };
+}
+
+/** A layer that is known in another blob, say in another compression: this blob must be what it claims to be, too. */
+async function verifyLayer(
+  known: ConvertedLayer,
+  step: Step,
+  path: string,
+  options: LayersOptions,
+): Promise<ConvertedLayer> {
+  await using reader = await openReader(step, path, options);
+  await reader.finish();
+  const { digest, size } = step.blob;
+  return { ...known, record: { ...known.record, blobDigest: digest, blobSize: size } };
+}
+
+async function planSteps({ image }: FetchedImage, config: ImageConfig, options: LayersOptions): Promise<Step[]> {
+  const { name, manifest } = image;
+  const steps: Step[] = [];
+  for (const [i, blob] of manifest.layers.entries()) {
+    const diffId = config.diffIds[i] as Digest;
+    const what = `${name}: layer ${i + 1} of ${manifest.layers.length} (${ociDigest(blob.digest)})`;
+    steps.push({ what, blob, diffId, known: await knownLayer(diffId, options) });
+  }
+  return steps;
 }
 
 /**
- * Turns the layers of an image, from the lowest up, into trees; their objects go to the target while they are read. Layers that the target knows are not fetched, if
- * that can be helped, and not read again. Throws corrupt, naming the layer, where its blob is not what manifest and config say.
+ * Turns the layers of an image, from the lowest up, into trees; their objects go to the target while they are read. Blobs that the target knows are neither
+ * fetched nor read again. Throws corrupt, naming the layer, where its blob is not what manifest and config say.
  */
 export async function convertLayers(
   fetched: FetchedImage,
   config: ImageConfig,
   options: LayersOptions,
 ): Promise<ConvertedLayer[]> {
-  const { name, manifest } = fetched.image;
   const { progress } = options;
-  const total = manifest.layers.length;
-  progress.update({
-    phase: 'fetch',
-    layers: total,
-    totalBytes: manifest.layers.reduce((sum, { size }) => sum + size, 0),
-  });
+  const steps = await planSteps(fetched, config, options);
+  const totalBytes = steps.reduce((sum, { blob }) => sum + blob.size, 0);
+  progress.update({ phase: 'fetch', layers: steps.length, totalBytes });
+  fetched.skip(steps.filter(isDone).map(({ blob }) => blob));
   const converted: ConvertedLayer[] = [];
   let done = 0;
-  for (const [i, blob] of manifest.layers.entries()) {
-    const diffId = config.diffIds[i] as Digest;
-    const what = `${name}: layer ${i + 1} of ${total}`;
-    const same = converted.find(({ record }) => record.diffId === diffId && !record.linkedBelow);
-    let layer = same ?? (await knownLayer(diffId, blob, options));
+  for (const [i, step] of steps.entries()) {
+    const same = converted.find(
+      ({ record }) => record.blobDigest === step.blob.digest && record.diffId === step.diffId && !record.linkedBelow,
+    );
+    let layer = same ?? (isDone(step) ? step.known : undefined);
     if (layer === undefined) {
-      const path = await fetched.blob(blob.digest);
+      const path = await fetched.blob(step.blob.digest);
       progress.update({ phase: 'layers', layer: i + 1, doneBytes: done });
-      const lower = stack(converted.map(({ tree }) => tree));
-      layer = await convertLayer(`${what} (${ociDigest(blob.digest)})`, blob, diffId, path, lower, options);
+      layer =
+        step.known === undefined
+          ? await convertLayer(step, path, stack(converted.map(({ tree }) => tree)), options)
+          : await verifyLayer(step.known, step, path, options);
     }
-    done += blob.size;
+    done += step.blob.size;
     if (progress.state.phase === 'layers') progress.update({ layer: i + 1, doneBytes: done });
     converted.push(layer);
   }
   return converted;
+}
+
+/** Whether nothing is left to do, as the target knows this very blob. */
+function isDone({ known, blob }: Step): boolean {
+  return known?.record.blobDigest === blob.digest;
 }

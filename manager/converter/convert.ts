@@ -157,7 +157,9 @@ async function convert(job: Job, fetched: FetchedImage): Promise<ConversionResul
       config: config.bytes,
       configMediaType: manifest.config.mediaType,
       convertedAt: Date.now(),
-      warnings: layers.flatMap(({ warnings }) => warnings),
+      warnings: layers.flatMap(({ record }, i) =>
+        record.warnings.map((warning) => `layer ${i + 1} of ${layers.length}: ${warning}`),
+      ),
     },
     { signal },
   );

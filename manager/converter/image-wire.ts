@@ -11,14 +11,15 @@ function sizeOf(value: bigint, what: string): number {
 }
 
 /** A layer's record as a message. */
-export function layerToWire({ blobDigest, diffId, indexDigest, blobSize, tarSize, linkedBelow }: LayerRecord): Layer {
+export function layerToWire(layer: LayerRecord): Layer {
   return {
-    blobDigest: ociDigest(blobDigest),
-    diffId: ociDigest(diffId),
-    indexDigest: ociDigest(indexDigest),
-    blobSize: BigInt(blobSize),
-    tarSize: BigInt(tarSize),
-    linkedBelow,
+    blobDigest: ociDigest(layer.blobDigest),
+    diffId: ociDigest(layer.diffId),
+    indexDigest: ociDigest(layer.indexDigest),
+    blobSize: BigInt(layer.blobSize),
+    tarSize: BigInt(layer.tarSize),
+    linkedBelow: layer.linkedBelow,
+    warnings: [...layer.warnings],
   };
 }
 
@@ -31,6 +32,7 @@ export function layerFromWire(layer: Layer): LayerRecord {
     blobSize: sizeOf(layer.blobSize, 'blob_size'),
     tarSize: sizeOf(layer.tarSize, 'tar_size'),
     linkedBelow: layer.linkedBelow,
+    warnings: layer.warnings,
   };
 }
 

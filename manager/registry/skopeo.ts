@@ -117,6 +117,15 @@ export async function copyToFolder(source: ImageReference, folder: string, optio
   await copy(source, `dir:${folder}`, formatReference(source), [], options);
 }
 
+/**
+ * Copies an image's blobs, as they are, into the OCI layout in the folder; but not those that lie there already (skopeo looks only whether there is such a file). The
+ * manifest that it writes there may be another than the source's.
+ */
+export async function copyToLayout(source: ImageReference, folder: string, options: SkopeoOptions): Promise<void> {
+  const more = ['--dest-oci-accept-uncompressed-layers'];
+  await copy(source, `oci:${folder}:image`, formatReference(source), more, options);
+}
+
 async function copy(
   source: ImageReference,
   to: string,

@@ -20,6 +20,7 @@ const RECORD: ImageRecord = {
       blobSize: 1,
       tarSize: 2,
       linkedBelow: true,
+      warnings: ['something was left out'],
     },
   ],
   objects: 3,

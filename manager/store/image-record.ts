@@ -16,13 +16,14 @@ export function imageId({ source, destination, sourceDigest, gearDigest, indexDi
 
 /** The record as the JSON of images/<id>.json. */
 export function encodeRecord(record: ImageRecord): string {
-  const layer = ({ blobDigest, diffId, indexDigest, blobSize, tarSize, linkedBelow }: LayerRecord) => ({
+  const layer = ({ blobDigest, diffId, indexDigest, blobSize, tarSize, linkedBelow, warnings }: LayerRecord) => ({
     blobDigest: ociDigest(blobDigest),
     diffId: ociDigest(diffId),
     indexDigest: ociDigest(indexDigest),
     blobSize,
     tarSize,
     linkedBelow,
+    warnings,
   });
   const value = {
     version: VERSION,
@@ -79,6 +80,7 @@ export function decodeRecord(text: string, path: string): ImageRecord {
         blobSize: layer.count('blobSize'),
         tarSize: layer.count('tarSize'),
         linkedBelow: layer.flag('linkedBelow'),
+        warnings: layer.list('warnings').map(String),
       };
     }),
     objects: fields.count('objects'),

@@ -13,6 +13,8 @@ export interface LayerRecord {
   readonly tarSize: number;
   /** It has hard links to names of the layers below: its index holds only above these very layers. */
   readonly linkedBelow: boolean;
+  /** What its conversion left out or changed, a sentence each. */
+  readonly warnings: readonly string[];
 }
 
 /** What is kept of one image that was converted. Sizes in bytes. See `Image` in images.proto for the same thing on the wire. */

@@ -1,10 +1,11 @@
-import { readFile, rm } from 'node:fs/promises';
+import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { launcher } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
 import { copyImage, manifestDigest, rawManifest } from '../../deploy/sandbox/skopeo.ts';
+import { strangeLayers } from '../images/hostile.ts';
 import { pushImage, quickImage } from '../images/quick.ts';
 import { archive, file, noise } from '../images/tar-bytes.ts';
 import { type ConvertBench, startConvertBench } from '../support/convert.ts';
@@ -111,14 +112,52 @@ describe('gear convert', () => {
     expect(paths.filter((path) => layers.some(({ digest }) => path.includes(digest)))).toEqual([]);
   });
 
-  it('converts only the layers that are new', async () => {
+  it('fetches and converts only the layers that are new', async () => {
     const first = await bench.convert(`${host}/team/quick:1`);
     const image = quickImage();
     const layers = [...image.layers, { tar: archive(file('new', 'the only new file')) }];
-    await pushImage({ ...image, layers }, `docker://${host}/team/grown:1`);
+    const written = await pushImage({ ...image, layers }, `docker://${host}/team/grown:1`);
+    const before = bench.registry.requests().length;
     const result = await bench.convert(`${host}/team/grown:1`);
     expect(result.layers.slice(0, 3)).toEqual(first.layers);
     expect(result.progress.at(-1)?.newObjects).toBe(1);
+    const fetched = bench.registry
+      .requests()
+      .slice(before)
+      .filter(({ method }) => method === 'GET');
+    const counts = written.layers.map(({ digest }) => fetched.filter(({ path }) => path.includes(digest)).length);
+    expect(counts).toEqual([0, 0, 0, 1]);
+    expect(await bench.convert('--force', `${host}/team/grown:1`)).toMatchObject({ indexDigest: result.indexDigest });
+  });
+
+  it('uses the index of a layer again that comes in another compression, once that is verified', async () => {
+    const image = quickImage('recompressed');
+    const first = await bench.convert((await writeOciLayout(join(bench.folder, 'packed'), image)).reference);
+    const layers = image.layers.map((layer) => ({ ...layer, compression: 'zstd' as const }));
+    const other = await writeOciLayout(join(bench.folder, 'packed-otherwise'), { ...image, layers });
+    expect(await bench.convert(other.reference)).toMatchObject({ unchanged: false, indexDigest: first.indexDigest });
+    const top = other.layers[2]!.digest.slice('sha256:'.length);
+    const path = join(other.folder, 'blobs/sha256', top);
+    await writeFile(path, (await readFile(path)).subarray(0, -1));
+    const changed = await writeOciLayout(join(bench.folder, 'packed-otherwise-2'), {
+      ...image,
+      layers,
+      config: { Cmd: ['new'] },
+    });
+    await cp(path, join(changed.folder, 'blobs/sha256', top));
+    const layered = await bench.run('convert', '--force', changed.reference);
+    expect(layered).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(top) });
+  });
+
+  it('does not use the index of a layer above other layers when it has links below', async () => {
+    const [lower, upper] = strangeLayers();
+    const more = { tar: archive(file('more', 'more')) };
+    const two = await writeOciLayout(join(bench.folder, 'links-2'), { layers: [lower!, upper!] });
+    const three = await writeOciLayout(join(bench.folder, 'links-3'), { layers: [lower!, upper!, more] });
+    await bench.convert(two.reference);
+    const result = await bench.convert(three.reference);
+    expect(result.warnings).toEqual([expect.stringMatching(/^layer 1 of 3: .*attributes of overlayfs itself/)]);
+    expect(await bench.convert('--force', three.reference)).toMatchObject({ indexDigest: result.indexDigest });
   });
 
   it('leaves the Gear image out with --no-push', async () => {

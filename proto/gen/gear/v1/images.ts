@@ -43,6 +43,8 @@ export interface Layer {
   tarSize: bigint;
   /** It has hard links to names of the layers below: its index holds only above these very layers. */
   linkedBelow: boolean;
+  /** What its conversion left out or changed, a sentence each. */
+  warnings: string[];
 }
 
 export interface Image {
@@ -245,7 +247,7 @@ export const Platform: MessageFns<Platform> = {
 };
 
 function createBaseLayer(): Layer {
-  return { blobDigest: "", diffId: "", indexDigest: "", blobSize: 0n, tarSize: 0n, linkedBelow: false };
+  return { blobDigest: "", diffId: "", indexDigest: "", blobSize: 0n, tarSize: 0n, linkedBelow: false, warnings: [] };
 }
 
 export const Layer: MessageFns<Layer> = {
@@ -273,6 +275,9 @@ export const Layer: MessageFns<Layer> = {
     }
     if (message.linkedBelow !== false) {
       writer.uint32(48).bool(message.linkedBelow);
+    }
+    for (const v of message.warnings) {
+      writer.uint32(58).string(v!);
     }
     return writer;
   },
@@ -336,6 +341,14 @@ export const Layer: MessageFns<Layer> = {
             }
 
             message.linkedBelow = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.warnings.push(reader.string());
             continue;
           }
         }
