@@ -25,6 +25,7 @@ import type { ManagerConfig } from './config.ts';
 import { startExport } from './export/export.ts';
 import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
+import { Profiles } from './monitor/profiles.ts';
 import { checkWritable } from './store/writable.ts';
 
 /** How long calls that were cut off may take to clean up; milliseconds. */
@@ -64,7 +65,13 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   );
 
   const metrics = new Metrics();
-  const conversions = new Conversions(store, convert, log);
+  const profiles = stack.use(await Profiles.open(store, log));
+  const converted: Convert = async (request, options) => {
+    const result = await convert(request, options);
+    if (!result.unchanged) await profiles.inherit(result.image);
+    return result;
+  };
+  const conversions = new Conversions(store, converted, log);
   const nodes = new Nodes(HEARTBEAT_SECONDS * 3 * 1000);
   const handlers = new Handlers({
     log,
@@ -72,6 +79,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     stop: stop.signal,
     calls: metrics.counter('gear_calls_total', 'gRPC calls that have ended'),
   });
+  metrics.gauge('gear_profiles', 'Images with a start-up profile', () => profiles.size);
   describeStore(metrics, store, conversions, nodes);
   const isExported = () => storeExport.describe().state === ExportDescription_State.STATE_SERVING;
   metrics.gauge('gear_nfs_export_serving', 'Whether the NFS export answers', () => (isExported() ? 1 : 0));
@@ -88,9 +96,18 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
       servedBytes: metrics.counter('gear_served_bytes_total', 'Bytes of objects sent'),
       storedObjects: metrics.counter('gear_uploaded_objects_total', 'Objects uploaded that were new'),
       storedBytes: metrics.counter('gear_uploaded_bytes_total', 'Bytes of these'),
+      profiles,
+      prefetchedBytes: metrics.counter(
+        'gear_prefetched_bytes_total',
+        'Bytes of objects sent ahead of their first touch',
+      ),
+      sentBytes: metrics.counter('gear_prefetch_sent_bytes_total', 'What these were on the wire'),
     }),
   );
-  main.server.addService(ImagesService, imagesService(store, conversions, handlers));
+  main.server.addService(
+    ImagesService,
+    imagesService(store, conversions, handlers, (image) => profiles.inherit(image)),
+  );
   main.server.addService(ExportService, exportService(storeExport, handlers));
 
   addReflection(main.server, ['gear/v1/objects.proto', 'gear/v1/images.proto', 'gear/v1/export.proto']);
@@ -98,7 +115,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   const monitor = createGrpcServer(config.monitorListen, '--monitor-listen');
   const monitorHealth = createHealth(['gear.v1.Monitor']);
   monitorHealth.addTo(monitor.server);
-  monitor.server.addService(MonitorService, monitorService(nodes, handlers));
+  monitor.server.addService(MonitorService, monitorService(nodes, profiles, handlers));
 
   addReflection(monitor.server, ['gear/v1/monitor.proto']);
 

@@ -5,6 +5,7 @@ import type { Store } from '../catalog/store.ts';
 import { imageFromWire, imageToWire, layerToWire } from '../converter/image-wire.ts';
 import { progressToWire } from '../converter/progress-wire.ts';
 import type { ConversionRequest, ConvertProgress } from '../converter/request.ts';
+import type { ImageRecord } from '../store/record.ts';
 import type { Conversions } from './conversions.ts';
 import type { Handlers } from './handlers.ts';
 import { listImages } from './image-list.ts';
@@ -26,7 +27,12 @@ const NO_PROGRESS: ConvertProgress = {
 };
 
 /** The images service of images.proto over a store. */
-export function imagesService(store: Store, conversions: Conversions, handlers: Handlers): ImagesServer {
+export function imagesService(
+  store: Store,
+  conversions: Conversions,
+  handlers: Handlers,
+  onImage: (image: ImageRecord) => Promise<void> = async () => {},
+): ImagesServer {
   return {
     convert: handlers.serverStream(ImagesService.convert, async (request, send, { signal }) => {
       const conversion: ConversionRequest = {
@@ -75,7 +81,9 @@ export function imagesService(store: Store, conversions: Conversions, handlers: 
     })),
     put: handlers.unary(ImagesService.put, async (image) => {
       if (image.source === '') throw new GearError('invalid-argument', 'an image has a source');
-      return imageToWire(await store.putImage(imageFromWire(image)));
+      const put = await store.putImage(imageFromWire(image));
+      await onImage(put);
+      return imageToWire(put);
     }),
   };
 }

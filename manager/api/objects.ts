@@ -11,10 +11,11 @@ import {
 import type { ObjectStore } from '../store/object-store.ts';
 import type { CallContext, Handlers, Send } from './handlers.ts';
 import type { Counter } from './metrics.ts';
+import { type PrefetchParts, prefetchHandler } from './prefetch.ts';
 import { untilAborted } from './until-aborted.ts';
 import { receiveObjects } from './upload.ts';
 
-export interface ContentStoreParts {
+export interface ContentStoreParts extends PrefetchParts {
   readonly objects: ObjectStore;
   readonly handlers: Handlers;
   readonly servedObjects: Counter;
@@ -45,6 +46,7 @@ export function contentStoreService(parts: ContentStoreParts): ContentStoreServe
         for (const range of ranges) await answerRange(parts, range, send, context);
       }
     }),
+    prefetch: prefetchHandler(parts),
     write: handlers.clientStream(ContentStoreService.write, async (requests, { signal }) => {
       const stored = await receiveObjects(objects, requests, signal);
       parts.storedObjects.add(stored.objects);

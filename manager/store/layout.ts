@@ -1,4 +1,14 @@
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Digest, objectPath } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
@@ -9,6 +19,7 @@ import { GearError, messageOf } from '#core/errors.ts';
  *     objects/aa/bbbb...    an object, by its sha256; mode 0444; raw, so that NFS can export the folder
  *     indexes/aa/bbbb...    an encoded index, by its sha256; mode 0444
  *     images/<id>.json      the record of an image
+ *     profiles/<image>.json, .pack   the start-up profile of an image, and its content prepared for sending
  *     tmp/                  what is not final yet; emptied at every start
  *     scratch/              room for conversions; emptied at every start
  *     catalog.sqlite        a cache of what images/ and indexes/ say
@@ -20,6 +31,7 @@ export class Layout {
   readonly objects: string;
   readonly indexes: string;
   readonly images: string;
+  readonly profiles: string;
   readonly tmp: string;
   readonly scratch: string;
   readonly catalog: string;
@@ -33,6 +45,7 @@ export class Layout {
     this.objects = join(root, 'objects');
     this.indexes = join(root, 'indexes');
     this.images = join(root, 'images');
+    this.profiles = join(root, 'profiles');
     this.tmp = join(root, 'tmp');
     this.scratch = join(root, 'scratch');
     this.catalog = join(root, 'catalog.sqlite');
@@ -68,14 +81,20 @@ export class Layout {
     return [folder, dirname(folder)];
   }
 
-  /** Makes the root where it is missing. Throws failed-precondition where that cannot be. */
+  /** Makes the root where it is missing. Throws failed-precondition where that cannot be, or where it cannot be written. */
   makeRoot(): void {
     try {
-      mkdirSync(this.root, { recursive: true });
+      makeFolders(this.root);
+      accessSync(this.root, constants.R_OK | constants.W_OK | constants.X_OK);
+      if (!statSync(this.root).isDirectory()) throw new Error('it is no folder');
     } catch (error) {
-      throw new GearError('failed-precondition', `cannot make ${this.root}: ${messageOf(error)}; give another --root`, {
-        cause: error,
-      });
+      throw new GearError(
+        'failed-precondition',
+        `cannot work in ${this.root}: ${messageOf(error)}; give another --root`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -104,4 +123,11 @@ export class Layout {
     const isExact = Math.abs(statSync(this.tmp).mtimeMs - odd * 1000) < 1;
     return { timeStep: isExact ? 1 : 2000 };
   }
+}
+
+// mkdir with `recursive` tries for ever where the kernel refuses a folder with ENOENT, as /proc does.
+function makeFolders(path: string): void {
+  if (existsSync(path)) return;
+  makeFolders(dirname(path));
+  mkdirSync(path);
 }

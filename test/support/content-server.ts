@@ -79,6 +79,7 @@ const service: ContentStoreServer = {
   ) => done(null, { digests: [] }),
   read: (call) => void readOne(call),
   readMany: (call) => void readMany(call).catch(() => {}),
+  prefetch: (call) => call.emit('error', { code: status.NOT_FOUND, details: 'nothing is learned here' }),
   write: (_call, done) => done({ code: status.UNIMPLEMENTED }),
 };
 

@@ -85,6 +85,79 @@ export interface ListNodesResponse {
   nodes: Node[];
 }
 
+/** The first time that a part of an object was needed. */
+export interface Touch {
+  /** 32 raw bytes. */
+  digest: Buffer;
+  /** Which chunk of it. */
+  chunk: number;
+  /** Milliseconds since the image was first mounted on the node. */
+  milliseconds: number;
+}
+
+/** A run is what one node saw of one image from its first touch until nothing new was touched for a while. It is reported in parts, each touch once. */
+export interface ReportTouchesRequest {
+  node: string;
+  /** What the node calls the image: its index's digest, or for layers that are mounted together the digest of their list ("sha256:..."). */
+  image: string;
+  /** Bytes. */
+  chunkSize: number;
+  /** In the order in which they happened. */
+  touches: Touch[];
+  /** Set in the first part of a run. */
+  first: boolean;
+  /**
+   * The node had nothing of the image before and could see every touch: what is not reported was not needed. Otherwise the run says nothing of what is in the
+   * profile.
+   */
+  complete: boolean;
+}
+
+export interface ReportTouchesResponse {
+}
+
+export interface GetProfileRequest {
+  image: string;
+}
+
+export interface Profile {
+  image: string;
+  chunkSize: number;
+  /** How many runs it was learned from. */
+  runs: number;
+  /** The image whose profile this one began as; empty: none. */
+  inheritedFrom: string;
+  /** Milliseconds since 1970. */
+  updatedAt: bigint;
+  /** In the order in which they are needed. */
+  items: Profile_Item[];
+  /** What is sent to a node that has nothing of it: 0 until that has been prepared. */
+  preparedBytes: bigint;
+}
+
+export interface Profile_Item {
+  digest: Buffer;
+  chunk: number;
+  milliseconds: number;
+  /** In how many runs it was touched, and how many runs could have said so. */
+  seen: number;
+  chances: number;
+  /** Whether nodes are given it ahead of its first touch. Not read by PutProfile. */
+  chosen: boolean;
+  /** Of this chunk. */
+  bytes: number;
+}
+
+export interface PutProfileResponse {
+}
+
+export interface ResetProfileRequest {
+  image: string;
+}
+
+export interface ResetProfileResponse {
+}
+
 function createBaseNodeImage(): NodeImage {
   return { indexDigest: "", state: 0, objects: 0n, objectsHere: 0n, bytes: 0n, bytesHere: 0n, users: 0 };
 }
@@ -506,6 +579,602 @@ export const ListNodesResponse: MessageFns<ListNodesResponse> = {
   },
 };
 
+function createBaseTouch(): Touch {
+  return { digest: Buffer.alloc(0), chunk: 0, milliseconds: 0 };
+}
+
+export const Touch: MessageFns<Touch> = {
+  encode(message: Touch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest.length !== 0) {
+      writer.uint32(10).bytes(message.digest);
+    }
+    if (message.chunk !== 0) {
+      writer.uint32(16).uint32(message.chunk);
+    }
+    if (message.milliseconds !== 0) {
+      writer.uint32(24).uint32(message.milliseconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Touch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTouch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.chunk = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.milliseconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReportTouchesRequest(): ReportTouchesRequest {
+  return { node: "", image: "", chunkSize: 0, touches: [], first: false, complete: false };
+}
+
+export const ReportTouchesRequest: MessageFns<ReportTouchesRequest> = {
+  encode(message: ReportTouchesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.image !== "") {
+      writer.uint32(18).string(message.image);
+    }
+    if (message.chunkSize !== 0) {
+      writer.uint32(24).uint32(message.chunkSize);
+    }
+    for (const v of message.touches) {
+      Touch.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.first !== false) {
+      writer.uint32(40).bool(message.first);
+    }
+    if (message.complete !== false) {
+      writer.uint32(48).bool(message.complete);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportTouchesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportTouchesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.chunkSize = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.touches.push(Touch.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.first = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.complete = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReportTouchesResponse(): ReportTouchesResponse {
+  return {};
+}
+
+export const ReportTouchesResponse: MessageFns<ReportTouchesResponse> = {
+  encode(_: ReportTouchesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReportTouchesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReportTouchesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseGetProfileRequest(): GetProfileRequest {
+  return { image: "" };
+}
+
+export const GetProfileRequest: MessageFns<GetProfileRequest> = {
+  encode(message: GetProfileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetProfileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetProfileRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProfile(): Profile {
+  return { image: "", chunkSize: 0, runs: 0, inheritedFrom: "", updatedAt: 0n, items: [], preparedBytes: 0n };
+}
+
+export const Profile: MessageFns<Profile> = {
+  encode(message: Profile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    if (message.chunkSize !== 0) {
+      writer.uint32(16).uint32(message.chunkSize);
+    }
+    if (message.runs !== 0) {
+      writer.uint32(24).uint32(message.runs);
+    }
+    if (message.inheritedFrom !== "") {
+      writer.uint32(34).string(message.inheritedFrom);
+    }
+    if (message.updatedAt !== 0n) {
+      if (BigInt.asUintN(64, message.updatedAt) !== message.updatedAt) {
+        throw new globalThis.Error("value provided for field message.updatedAt of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.updatedAt);
+    }
+    for (const v of message.items) {
+      Profile_Item.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.preparedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.preparedBytes) !== message.preparedBytes) {
+        throw new globalThis.Error("value provided for field message.preparedBytes of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.preparedBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Profile {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProfile();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.chunkSize = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.runs = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.inheritedFrom = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.updatedAt = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.items.push(Profile_Item.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.preparedBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProfile_Item(): Profile_Item {
+  return { digest: Buffer.alloc(0), chunk: 0, milliseconds: 0, seen: 0, chances: 0, chosen: false, bytes: 0 };
+}
+
+export const Profile_Item: MessageFns<Profile_Item> = {
+  encode(message: Profile_Item, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest.length !== 0) {
+      writer.uint32(10).bytes(message.digest);
+    }
+    if (message.chunk !== 0) {
+      writer.uint32(16).uint32(message.chunk);
+    }
+    if (message.milliseconds !== 0) {
+      writer.uint32(24).uint32(message.milliseconds);
+    }
+    if (message.seen !== 0) {
+      writer.uint32(32).uint32(message.seen);
+    }
+    if (message.chances !== 0) {
+      writer.uint32(40).uint32(message.chances);
+    }
+    if (message.chosen !== false) {
+      writer.uint32(48).bool(message.chosen);
+    }
+    if (message.bytes !== 0) {
+      writer.uint32(56).uint32(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Profile_Item {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProfile_Item();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.chunk = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.milliseconds = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.seen = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.chances = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.chosen = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.bytes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePutProfileResponse(): PutProfileResponse {
+  return {};
+}
+
+export const PutProfileResponse: MessageFns<PutProfileResponse> = {
+  encode(_: PutProfileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PutProfileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePutProfileResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseResetProfileRequest(): ResetProfileRequest {
+  return { image: "" };
+}
+
+export const ResetProfileRequest: MessageFns<ResetProfileRequest> = {
+  encode(message: ResetProfileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetProfileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetProfileRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseResetProfileResponse(): ResetProfileResponse {
+  return {};
+}
+
+export const ResetProfileResponse: MessageFns<ResetProfileResponse> = {
+  encode(_: ResetProfileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResetProfileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResetProfileResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 /** What nodes tell the cluster about themselves. */
 export type MonitorService = typeof MonitorService;
 export const MonitorService = {
@@ -529,6 +1198,51 @@ export const MonitorService = {
     responseSerialize: (value: ListNodesResponse): Buffer => Buffer.from(ListNodesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListNodesResponse => ListNodesResponse.decode(value),
   },
+  /**
+   * What the containers of an image touched first on a node: some of it, as it came. RESOURCE_EXHAUSTED: the monitor keeps no more profiles; the node goes on
+   * without.
+   */
+  reportTouches: {
+    path: "/gear.v1.Monitor/ReportTouches" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReportTouchesRequest): Buffer => Buffer.from(ReportTouchesRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReportTouchesRequest => ReportTouchesRequest.decode(value),
+    responseSerialize: (value: ReportTouchesResponse): Buffer =>
+      Buffer.from(ReportTouchesResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReportTouchesResponse => ReportTouchesResponse.decode(value),
+  },
+  /** The start-up profile of an image. NOT_FOUND: there is none yet. */
+  getProfile: {
+    path: "/gear.v1.Monitor/GetProfile" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetProfileRequest): Buffer => Buffer.from(GetProfileRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetProfileRequest => GetProfileRequest.decode(value),
+    responseSerialize: (value: Profile): Buffer => Buffer.from(Profile.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Profile => Profile.decode(value),
+  },
+  /** Puts a profile in the place of the one that is there. NOT_FOUND: one of its objects is not in the store. */
+  putProfile: {
+    path: "/gear.v1.Monitor/PutProfile" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: Profile): Buffer => Buffer.from(Profile.encode(value).finish()),
+    requestDeserialize: (value: Buffer): Profile => Profile.decode(value),
+    responseSerialize: (value: PutProfileResponse): Buffer => Buffer.from(PutProfileResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PutProfileResponse => PutProfileResponse.decode(value),
+  },
+  /** Forgets a profile, so that it is learned anew. */
+  resetProfile: {
+    path: "/gear.v1.Monitor/ResetProfile" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ResetProfileRequest): Buffer => Buffer.from(ResetProfileRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ResetProfileRequest => ResetProfileRequest.decode(value),
+    responseSerialize: (value: ResetProfileResponse): Buffer =>
+      Buffer.from(ResetProfileResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ResetProfileResponse => ResetProfileResponse.decode(value),
+  },
 } as const;
 
 export interface MonitorServer extends UntypedServiceImplementation {
@@ -536,6 +1250,17 @@ export interface MonitorServer extends UntypedServiceImplementation {
   heartbeat: handleUnaryCall<HeartbeatRequest, HeartbeatResponse>;
   /** The nodes that were heard of lately. */
   listNodes: handleUnaryCall<ListNodesRequest, ListNodesResponse>;
+  /**
+   * What the containers of an image touched first on a node: some of it, as it came. RESOURCE_EXHAUSTED: the monitor keeps no more profiles; the node goes on
+   * without.
+   */
+  reportTouches: handleUnaryCall<ReportTouchesRequest, ReportTouchesResponse>;
+  /** The start-up profile of an image. NOT_FOUND: there is none yet. */
+  getProfile: handleUnaryCall<GetProfileRequest, Profile>;
+  /** Puts a profile in the place of the one that is there. NOT_FOUND: one of its objects is not in the store. */
+  putProfile: handleUnaryCall<Profile, PutProfileResponse>;
+  /** Forgets a profile, so that it is learned anew. */
+  resetProfile: handleUnaryCall<ResetProfileRequest, ResetProfileResponse>;
 }
 
 export interface MonitorClient extends Client {
@@ -570,6 +1295,73 @@ export interface MonitorClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListNodesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * What the containers of an image touched first on a node: some of it, as it came. RESOURCE_EXHAUSTED: the monitor keeps no more profiles; the node goes on
+   * without.
+   */
+  reportTouches(
+    request: ReportTouchesRequest,
+    callback: (error: ServiceError | null, response: ReportTouchesResponse) => void,
+  ): ClientUnaryCall;
+  reportTouches(
+    request: ReportTouchesRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReportTouchesResponse) => void,
+  ): ClientUnaryCall;
+  reportTouches(
+    request: ReportTouchesRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReportTouchesResponse) => void,
+  ): ClientUnaryCall;
+  /** The start-up profile of an image. NOT_FOUND: there is none yet. */
+  getProfile(
+    request: GetProfileRequest,
+    callback: (error: ServiceError | null, response: Profile) => void,
+  ): ClientUnaryCall;
+  getProfile(
+    request: GetProfileRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Profile) => void,
+  ): ClientUnaryCall;
+  getProfile(
+    request: GetProfileRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Profile) => void,
+  ): ClientUnaryCall;
+  /** Puts a profile in the place of the one that is there. NOT_FOUND: one of its objects is not in the store. */
+  putProfile(
+    request: Profile,
+    callback: (error: ServiceError | null, response: PutProfileResponse) => void,
+  ): ClientUnaryCall;
+  putProfile(
+    request: Profile,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PutProfileResponse) => void,
+  ): ClientUnaryCall;
+  putProfile(
+    request: Profile,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PutProfileResponse) => void,
+  ): ClientUnaryCall;
+  /** Forgets a profile, so that it is learned anew. */
+  resetProfile(
+    request: ResetProfileRequest,
+    callback: (error: ServiceError | null, response: ResetProfileResponse) => void,
+  ): ClientUnaryCall;
+  resetProfile(
+    request: ResetProfileRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ResetProfileResponse) => void,
+  ): ClientUnaryCall;
+  resetProfile(
+    request: ResetProfileRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ResetProfileResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -80,6 +80,54 @@ export interface WriteResponse {
   bytes: bigint;
 }
 
+export interface PrefetchRequest {
+  step:
+    | //
+    /** The first message. */
+    { $case: "start"; value: PrefetchStart }
+    | //
+    /** Bytes of data that may be sent beyond those granted before. A message may exceed what is left of the grant; the next then waits. */
+    { $case: "grant"; value: number }
+    | undefined;
+}
+
+export interface PrefetchStart {
+  /** As in ReportTouchesRequest. */
+  image: string;
+  grant: number;
+  /** The objects that are on the node: the first four bytes of each digest, big-endian, in ascending order. */
+  have: Buffer;
+  partial: PartialObject[];
+}
+
+/** An object of which some chunks are on the node. */
+export interface PartialObject {
+  digest: Buffer;
+  /** A bit for each chunk, the lowest bit of the first byte for the first. */
+  chunks: Buffer;
+}
+
+export interface PrefetchResponse {
+  step: { $case: "plan"; value: PrefetchPlan } | { $case: "frame"; value: PrefetchFrame } | undefined;
+}
+
+/** What will be sent, in this order. */
+export interface PrefetchPlan {
+  ranges: Range[];
+}
+
+/** The next ranges of the plan. */
+export interface PrefetchFrame {
+  /** How many. */
+  ranges: number;
+  /** Their bytes, one behind the other. */
+  data: Buffer;
+  /** Whether data is a zstd frame of them. */
+  zstd: boolean;
+  /** These ranges cannot be read; data is empty. */
+  missing: boolean;
+}
+
 function createBaseFindMissingRequest(): FindMissingRequest {
   return { digests: [] };
 }
@@ -645,6 +693,385 @@ export const WriteResponse: MessageFns<WriteResponse> = {
   },
 };
 
+function createBasePrefetchRequest(): PrefetchRequest {
+  return { step: undefined };
+}
+
+export const PrefetchRequest: MessageFns<PrefetchRequest> = {
+  encode(message: PrefetchRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.step?.$case) {
+      case "start":
+        PrefetchStart.encode(message.step.value, writer.uint32(10).fork()).join();
+        break;
+      case "grant":
+        writer.uint32(16).uint32(message.step.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefetchRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefetchRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = { $case: "start", value: PrefetchStart.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.step = { $case: "grant", value: reader.uint32() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePrefetchStart(): PrefetchStart {
+  return { image: "", grant: 0, have: Buffer.alloc(0), partial: [] };
+}
+
+export const PrefetchStart: MessageFns<PrefetchStart> = {
+  encode(message: PrefetchStart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    if (message.grant !== 0) {
+      writer.uint32(16).uint32(message.grant);
+    }
+    if (message.have.length !== 0) {
+      writer.uint32(26).bytes(message.have);
+    }
+    for (const v of message.partial) {
+      PartialObject.encode(v!, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefetchStart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefetchStart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.grant = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.have = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.partial.push(PartialObject.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePartialObject(): PartialObject {
+  return { digest: Buffer.alloc(0), chunks: Buffer.alloc(0) };
+}
+
+export const PartialObject: MessageFns<PartialObject> = {
+  encode(message: PartialObject, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest.length !== 0) {
+      writer.uint32(10).bytes(message.digest);
+    }
+    if (message.chunks.length !== 0) {
+      writer.uint32(18).bytes(message.chunks);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PartialObject {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePartialObject();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.chunks = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePrefetchResponse(): PrefetchResponse {
+  return { step: undefined };
+}
+
+export const PrefetchResponse: MessageFns<PrefetchResponse> = {
+  encode(message: PrefetchResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.step?.$case) {
+      case "plan":
+        PrefetchPlan.encode(message.step.value, writer.uint32(10).fork()).join();
+        break;
+      case "frame":
+        PrefetchFrame.encode(message.step.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefetchResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefetchResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.step = { $case: "plan", value: PrefetchPlan.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.step = { $case: "frame", value: PrefetchFrame.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePrefetchPlan(): PrefetchPlan {
+  return { ranges: [] };
+}
+
+export const PrefetchPlan: MessageFns<PrefetchPlan> = {
+  encode(message: PrefetchPlan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ranges) {
+      Range.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefetchPlan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefetchPlan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ranges.push(Range.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePrefetchFrame(): PrefetchFrame {
+  return { ranges: 0, data: Buffer.alloc(0), zstd: false, missing: false };
+}
+
+export const PrefetchFrame: MessageFns<PrefetchFrame> = {
+  encode(message: PrefetchFrame, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ranges !== 0) {
+      writer.uint32(8).uint32(message.ranges);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(18).bytes(message.data);
+    }
+    if (message.zstd !== false) {
+      writer.uint32(24).bool(message.zstd);
+    }
+    if (message.missing !== false) {
+      writer.uint32(32).bool(message.missing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefetchFrame {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefetchFrame();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.ranges = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.zstd = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.missing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 /**
  * The content store: objects, the bytes of regular files, named by their sha256.
  * Sizes and offsets are in bytes. Digests are the 32 raw bytes.
@@ -698,6 +1125,19 @@ export const ContentStoreService = {
     responseSerialize: (value: WriteResponse): Buffer => Buffer.from(WriteResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): WriteResponse => WriteResponse.decode(value),
   },
+  /**
+   * What the start-up profile of an image names, in its order and without what the node has: first the list of all of it, then the bytes. The server
+   * sends no more than it has been granted, so a node whose readers wait for something else can hold it up. NOT_FOUND: there is no profile.
+   */
+  prefetch: {
+    path: "/gear.v1.ContentStore/Prefetch" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: PrefetchRequest): Buffer => Buffer.from(PrefetchRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PrefetchRequest => PrefetchRequest.decode(value),
+    responseSerialize: (value: PrefetchResponse): Buffer => Buffer.from(PrefetchResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PrefetchResponse => PrefetchResponse.decode(value),
+  },
 } as const;
 
 export interface ContentStoreServer extends UntypedServiceImplementation {
@@ -716,6 +1156,11 @@ export interface ContentStoreServer extends UntypedServiceImplementation {
    * verified and flushed. INVALID_ARGUMENT: bytes that do not match their digest; RESOURCE_EXHAUSTED: the store is full.
    */
   write: handleClientStreamingCall<WriteRequest, WriteResponse>;
+  /**
+   * What the start-up profile of an image names, in its order and without what the node has: first the list of all of it, then the bytes. The server
+   * sends no more than it has been granted, so a node whose readers wait for something else can hold it up. NOT_FOUND: there is no profile.
+   */
+  prefetch: handleBidiStreamingCall<PrefetchRequest, PrefetchResponse>;
 }
 
 export interface ContentStoreClient extends Client {
@@ -764,6 +1209,13 @@ export interface ContentStoreClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: WriteResponse) => void,
   ): ClientWritableStream<WriteRequest>;
+  /**
+   * What the start-up profile of an image names, in its order and without what the node has: first the list of all of it, then the bytes. The server
+   * sends no more than it has been granted, so a node whose readers wait for something else can hold it up. NOT_FOUND: there is no profile.
+   */
+  prefetch(): ClientDuplexStream<PrefetchRequest, PrefetchResponse>;
+  prefetch(options: Partial<CallOptions>): ClientDuplexStream<PrefetchRequest, PrefetchResponse>;
+  prefetch(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<PrefetchRequest, PrefetchResponse>;
 }
 
 export const ContentStoreClient = makeGenericClientConstructor(
