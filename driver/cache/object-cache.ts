@@ -1,13 +1,14 @@
 import { chmodSync, lstatSync } from 'node:fs';
-import type { Digest } from '#core/digest.ts';
+import { type Digest, digestOf } from '#core/digest.ts';
 import { isErrno, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { SingleFlight } from '#core/single-flight.ts';
 import { Evictor } from './evictor.ts';
 import { Fetcher, type FetchOptions, type RemoteReader } from './fetcher.ts';
 import { FlushMark } from './flush-mark.ts';
+import type { Batch } from './incoming.ts';
 import type { CacheLayout } from './layout.ts';
-import { isSmall, type WantedObject } from './object.ts';
+import { chunkDigestOf, isSmall, type WantedObject } from './object.ts';
 import { OpenFiles } from './open-files.ts';
 import type { PartialObject } from './partial-object.ts';
 import { PartialStore } from './partial-store.ts';
@@ -88,24 +89,63 @@ export class ObjectCache {
     }
   }
 
-  /** At most `size` bytes of the object from `offset` on; of a large one only the chunks in question are fetched. */
+  /** At most `size` bytes of the object from `offset` on, in pieces; of a large one only the chunks in question are fetched. */
   async read(
     image: Digest,
     object: WantedObject,
     offset: number,
     size: number,
     options: FetchOptions,
-  ): Promise<{ bytes: Buffer; fetched: number }> {
+  ): Promise<{ pieces: readonly Buffer[]; fetched: number }> {
     const file = this.pinnedFile(image, object);
     if (this.isPinned(image, object) || (await this.#pinWithRoom(image, object))) {
-      return { bytes: this.#files.read(file, offset, size), fetched: 0 };
+      return { pieces: [this.#files.read(file, offset, size)], fetched: 0 };
     }
     if (isSmall(object)) {
       const fetched = await this.whole(image, object, options);
-      return { bytes: this.#files.read(file, offset, size), fetched };
+      return { pieces: [this.#files.read(file, offset, size)], fetched };
     }
     const partial = this.#partials.find(object) ?? (await this.#newPartial(object));
     return await this.#readPartial(partial, image, offset, size, options);
+  }
+
+  /**
+   * Takes a chunk of `batch` that came unasked. Where it is right it goes to those who wait for it, or into the caches; with `pin` the image gets the object as
+   * if it had touched it. Gives whether the bytes were right.
+   */
+  async take(
+    image: Digest,
+    object: WantedObject,
+    chunk: number,
+    bytes: Buffer,
+    { batch, pin }: { readonly batch: Batch; readonly pin: boolean },
+  ): Promise<boolean> {
+    const wanted = isSmall(object) ? object.digest : chunkDigestOf(object, chunk).toString('hex');
+    if (digestOf(bytes) !== wanted) {
+      batch.lose(object.digest, chunk);
+      return false;
+    }
+    // Whoever waited puts it where it belongs.
+    if (batch.deliver(object.digest, chunk, bytes)) return true;
+    if (isSmall(object)) {
+      if (!this.#public.has(object.digest)) {
+        await this.#withRoom(bytes.length, () => this.#public.add(object.digest, bytes));
+        this.evictor.added(bytes.length);
+      }
+      if (pin) await this.#pinWithRoom(image, object);
+      return true;
+    }
+    if (this.isHere(image, object)) return true;
+    const partial = this.#partials.find(object) ?? (await this.#newPartial(object));
+    if (pin) partial.images.add(image);
+    await partial.put(chunk, bytes);
+    if (partial.full && !partial.liar) await this.#finish(partial);
+    return true;
+  }
+
+  /** Of an object of several chunks that is not whole: a bit for each chunk that is here; undefined where there is nothing of it. */
+  chunksHere(object: WantedObject): Buffer | undefined {
+    return this.#partials.find(object)?.bits();
   }
 
   /** Writes what is pending to the disk and closes files. */

@@ -60,19 +60,25 @@ export class PartialObject {
     return this.#map.full;
   }
 
-  /** At most `size` bytes from `offset` on; fetches the chunks that are missing, and only them. Gives also how many bytes that were. */
-  async read(offset: number, size: number, options: FetchOptions): Promise<{ bytes: Buffer; fetched: number }> {
+  /** At most `size` bytes from `offset` on, in pieces; fetches the chunks that are missing, and only them. Gives also how many bytes that were. */
+  async read(
+    offset: number,
+    size: number,
+    options: FetchOptions,
+  ): Promise<{ pieces: readonly Buffer[]; fetched: number }> {
     const end = Math.min(offset + size, this.object.size);
-    if (offset >= end) return { bytes: Buffer.alloc(0), fetched: 0 };
+    if (offset >= end) return { pieces: [], fetched: 0 };
     using _use = this.#use();
-    const fetched = await this.ensure(offset, end, options);
-    const bytes = Buffer.allocUnsafe(end - offset);
-    this.#readAll(bytes, offset);
-    return { bytes, fetched };
+    const brought = new Map<number, Buffer>();
+    const fetched = await this.ensure(offset, end, options, brought);
+    return { pieces: this.#brought(offset, end, brought) ?? [this.#readRange(offset, end)], fetched };
   }
 
-  /** Makes sure that the chunks with the bytes from `offset` to `end` (not included) are here and verified. Gives how many bytes it fetched. */
-  async ensure(offset: number, end: number, options: FetchOptions): Promise<number> {
+  /**
+   * Makes sure that the chunks with the bytes from `offset` to `end` (not included) are here and verified. Gives how many bytes it fetched;
+   * the chunks themselves go into `brought` where they were fetched for this caller.
+   */
+  async ensure(offset: number, end: number, options: FetchOptions, brought?: Map<number, Buffer>): Promise<number> {
     using _use = this.#use();
     const last = Math.floor((end - 1) / this.object.chunkSize);
     let fetched = 0;
@@ -88,13 +94,30 @@ export class PartialObject {
         run = this.#missingRun(chunk, last);
         for (let i = 0; i < run.count; i++) fetched += chunkLength(this.object, chunk + i);
       }
-      waits.push(this.#bring(run, options));
+      waits.push(this.#bring(run, options, brought));
       chunk = run.first + run.count;
     }
     // All are awaited, whatever becomes of one of them: none may fail unseen.
     const results = await Promise.allSettled(waits);
     for (const result of results) if (result.status === 'rejected') throw result.reason;
     return fetched;
+  }
+
+  /** Puts in a chunk that came unasked, verified by the caller. Gives whether it was missing. */
+  async put(chunk: number, bytes: Buffer): Promise<boolean> {
+    using _use = this.#use();
+    if (this.#isHere(chunk)) return false;
+    await this.#store(chunk, bytes);
+    return true;
+  }
+
+  /** A bit for each chunk that is here, the lowest bit of the first byte for the first. */
+  bits(): Buffer {
+    const bits = Buffer.alloc(Math.ceil(this.#map.chunks / 8));
+    for (let chunk = 0; chunk < this.#map.chunks; chunk++) {
+      if (this.#map.state(chunk) !== CHUNK.absent) bits[chunk >>> 3] = (bits[chunk >>> 3] ?? 0) | (1 << (chunk & 7));
+    }
+    return bits;
   }
 
   /** Reads the whole file and compares its digest; chunks that turn out wrong are given up. To be called when `full`. */
@@ -173,13 +196,16 @@ export class PartialObject {
     return { first, count };
   }
 
-  async #bring(run: Run, options: FetchOptions): Promise<void> {
+  async #bring(run: Run, options: FetchOptions, brought: Map<number, Buffer> | undefined): Promise<void> {
     const { first, count } = run;
     const work = async (signal: AbortSignal): Promise<void> => {
       for (let i = 0; i < count; i++) this.#coming.set(first + i, run);
       try {
         const pieces = await this.#host.fetcher.chunks(this.object, first, count, { ...options, signal });
-        for (const [i, bytes] of pieces.entries()) await this.#store(first + i, bytes);
+        for (const [i, bytes] of pieces.entries()) {
+          await this.#store(first + i, bytes);
+          brought?.set(first + i, bytes);
+        }
       } finally {
         for (let i = 0; i < count; i++) if (this.#coming.get(first + i) === run) this.#coming.delete(first + i);
       }
@@ -196,6 +222,25 @@ export class PartialObject {
       this.#map.setVerified(chunk);
     });
     this.#host.added(bytes.length);
+  }
+
+  /** The range out of chunks that are in memory anyway; undefined where one of them is not. */
+  #brought(offset: number, end: number, brought: ReadonlyMap<number, Buffer>): Buffer[] | undefined {
+    const { chunkSize } = this.object;
+    const pieces: Buffer[] = [];
+    for (let chunk = Math.floor(offset / chunkSize); chunk * chunkSize < end; chunk++) {
+      const bytes = brought.get(chunk);
+      if (bytes === undefined) return undefined;
+      const start = chunk * chunkSize;
+      pieces.push(bytes.subarray(Math.max(0, offset - start), end - start));
+    }
+    return pieces;
+  }
+
+  #readRange(offset: number, end: number): Buffer {
+    const bytes = Buffer.allocUnsafe(end - offset);
+    this.#readAll(bytes, offset);
+    return bytes;
   }
 
   #readAll(bytes: Buffer, offset: number): void {

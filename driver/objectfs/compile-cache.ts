@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { VERSION } from '#core/version.ts';
 import type { NodePaths } from '../paths.ts';
 import { type Role, startProcess, WARM } from './processes.ts';
 
@@ -9,9 +10,9 @@ export function compileCacheFolder(paths: NodePaths): string {
   const toolchain = fileURLToPath(new URL('../../.node', import.meta.url));
   try {
     accessSync(toolchain, constants.W_OK);
-    return join(toolchain, 'compile-cache');
+    return join(toolchain, 'compile-cache', VERSION);
   } catch {
-    return join(paths.run, 'compile-cache');
+    return join(paths.run, 'compile-cache', VERSION);
   }
 }
 

@@ -56,12 +56,12 @@ export class ObjectAccess {
     return backingId === undefined ? this.#openDirect(entry, row, node, call) : this.#opened(node, call, backingId);
   }
 
-  async read(entry: ImageEntry, row: number, offset: number, size: number, call: Call): Promise<Uint8Array[]> {
+  async read(entry: ImageEntry, row: number, offset: number, size: number, call: Call): Promise<readonly Uint8Array[]> {
     const object = entry.object(row);
     return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
-      const { bytes, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
+      const { pieces, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
       entry.fetchedBytes += fetched;
-      return [bytes];
+      return pieces;
     });
   }
 

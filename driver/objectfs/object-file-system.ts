@@ -76,7 +76,7 @@ export class ObjectFileSystem implements FileSystem {
     }
   }
 
-  read(node: NodeId, offset: number, size: number, call: Call): Promise<Uint8Array[]> {
+  read(node: NodeId, offset: number, size: number, call: Call): Promise<readonly Uint8Array[]> {
     if (nodeKind(node) < NODE_KIND.cached) throw new FuseError('EISDIR');
     return this.#options.access.read(this.#image(node), nodeNumber(node), offset, size, call);
   }

@@ -82,7 +82,7 @@ export class TreeFileSystem implements FileSystem {
       : access.openCached(entry, row);
   }
 
-  read(node: NodeId, offset: number, size: number, call: Call): readonly Uint8Array[] | Promise<Uint8Array[]> {
+  read(node: NodeId, offset: number, size: number, call: Call): readonly Uint8Array[] | Promise<readonly Uint8Array[]> {
     const { entry, inode } = this.#find(node);
     const row = rowOf(entry, inode);
     return row === undefined ? [] : this.#options.access.read(entry, row, offset, size, call);
