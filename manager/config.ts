@@ -56,7 +56,7 @@ export const MANAGER_OPTIONS = {
   'max-conversions': {
     type: 'number',
     value: 'N',
-    default: Math.max(1, Math.floor(availableParallelism() / 2)),
+    default: Math.max(2, Math.floor(availableParallelism() / 2)),
     min: 1,
     max: 64,
     help: 'Conversions at the same time; others wait',

@@ -178,6 +178,11 @@ export async function main<const T extends Readonly<Record<string, Option>>>(
     controller.abort(new GearError('cancelled', `stopped by ${name}`));
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  // Whoever reads the output has seen enough ("gear inspect --files | head").
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(process.exitCode ?? EXIT.ok);
+    throw error;
+  });
   try {
     const parsed = parseCommand(command, argv, process.env);
     if (parsed === 'help') process.stdout.write(helpText(command));
