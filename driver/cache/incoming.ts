@@ -34,7 +34,7 @@ export class Batch {
     return this.#coming.size;
   }
 
-  /** The chunk, once it comes; undefined when it does not come, or not soon. Not a promise: it is not worth waiting for. */
+  /** The chunk, once it comes; undefined when it does not come, or not soon. No promise: it is not worth waiting for. */
   claim(digest: Digest, chunk: number, { signal }: Abortable): Promise<Buffer | undefined> | undefined {
     const coming = this.#coming.get(`${digest}/${chunk}`);
     const wait = coming === undefined ? undefined : this.#milliseconds(coming.upTo - this.#delivered);
@@ -81,7 +81,7 @@ export class Batch {
     signal: AbortSignal | undefined,
   ): Promise<Buffer | undefined> {
     const { promise: late, resolve } = Promise.withResolvers<undefined>();
-    const timer = setTimeout(resolve, milliseconds);
+    const timer = setTimeout(() => resolve(undefined), milliseconds);
     try {
       return await orAbort(Promise.race([promise, late]), signal);
     } finally {
