@@ -52,3 +52,37 @@ test('room is made as far as there is any', async () => {
   expect(await evictor.makeRoom(1)).toBe(0);
   expect([...items.all.keys()]).toEqual(['i9']);
 });
+
+test('what is added while an eviction looks around is not forgotten', async () => {
+  const items = filled();
+  const evictor = new Evictor([items], 100, silentLogger());
+  await evictor.count();
+  items.add('a', 1_000, false, 50);
+  evictor.added(50);
+  // The count has passed the place where these come.
+  for (let i = 0; i < 5; i++) {
+    await Promise.resolve();
+    items.add(`b${i}`, 2_000, false, 20);
+    evictor.added(20);
+  }
+  await expect.poll(() => [...items.all.values()].reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(100);
+  expect(items.all.has('i9')).toBe(true);
+});
+
+test('a cache that is full of what is in use is not searched again and again', async () => {
+  let searches = 0;
+  const busy: Shelf = {
+    async *items() {
+      searches++;
+      yield { bytes: 100, usedAt: 1 };
+    },
+  };
+  const evictor = new Evictor([busy], 10, silentLogger());
+  await evictor.count();
+  await expect.poll(() => searches).toBe(2);
+  for (let i = 0; i < 20; i++) {
+    evictor.added(1);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  expect(searches).toBe(2);
+});

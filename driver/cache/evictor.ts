@@ -18,6 +18,9 @@ export interface Shelf {
 /** After an eviction the cache is this full, so that the next object does not start another. */
 const TARGET = 0.9;
 
+/** After an eviction that found too little, the next one waits: each of them looks at every file. */
+const QUIET_MS = 10_000;
+
 /** Keeps the caches below a number of bytes, and makes room on a full disk. What is in use, or might be, stays. */
 export class Evictor {
   readonly #shelves: readonly Shelf[];
@@ -25,6 +28,9 @@ export class Evictor {
   #limit: number;
   #bytes: number | undefined;
   #running: Promise<number> | undefined;
+  /** Bytes that were added while a count was under way, which may have seen them or not. */
+  #meanwhile = 0;
+  #quietUntil = 0;
   evictedObjects = 0;
   evictedBytes = 0;
 
@@ -42,20 +48,22 @@ export class Evictor {
 
   set limit(bytes: number) {
     this.#limit = bytes;
+    this.#quietUntil = 0;
     this.#check();
   }
 
   /** Counts what is there. To be called once, in the background. */
   async count(): Promise<void> {
     let bytes = 0;
-    // What is added meanwhile may be counted twice or not at all; the next eviction counts anew.
+    this.#meanwhile = 0;
     for (const shelf of this.#shelves) for await (const item of shelf.items()) bytes += item.bytes;
-    this.#bytes = bytes;
+    this.#counted(bytes);
     this.#check();
   }
 
   /** Says that this many bytes were added (or, negative, taken away by somebody else). */
   added(bytes: number): void {
+    this.#meanwhile += bytes;
     if (this.#bytes !== undefined) this.#bytes += bytes;
     this.#check();
   }
@@ -69,8 +77,14 @@ export class Evictor {
   #check(): void {
     if (this.#limit === 0 || this.#bytes === undefined || this.#bytes <= this.#limit || this.#running !== undefined)
       return;
-    this.#start(this.#bytes - this.#limit * TARGET).catch((err: unknown) =>
-      this.#log.error({ err }, 'eviction failed'),
+    if (performance.now() < this.#quietUntil) return;
+    const wanted = this.#bytes - this.#limit * TARGET;
+    this.#start(wanted).then(
+      (freed) => {
+        if (freed < wanted) this.#quietUntil = performance.now() + QUIET_MS;
+        this.#check();
+      },
+      (err: unknown) => this.#log.error({ err }, 'eviction failed'),
     );
   }
 
@@ -87,6 +101,7 @@ export class Evictor {
   async #evict(wanted: number): Promise<number> {
     const candidates: CacheItem[] = [];
     let total = 0;
+    this.#meanwhile = 0;
     for (const shelf of this.#shelves) {
       for await (const item of shelf.items()) {
         total += item.bytes;
@@ -102,10 +117,15 @@ export class Evictor {
       freed += item.bytes;
       objects++;
     }
-    this.#bytes = total - freed;
+    this.#counted(total - freed);
     this.evictedObjects += objects;
     this.evictedBytes += freed;
     if (objects > 0) this.#log.info({ objects, bytes: freed, left: this.#bytes }, 'evicted');
     return freed;
+  }
+
+  // Better too high, which the next eviction puts right, than too low.
+  #counted(bytes: number): void {
+    this.#bytes = bytes + Math.max(0, this.#meanwhile);
   }
 }
