@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { GearError } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
+import { expectIndexes } from '../images/compile.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import type { NodePaths } from '../paths.ts';
 import { ManagerImages } from '../remote/manager-images.ts';
@@ -55,6 +56,7 @@ export class ContainerdFrontEnd implements AsyncDisposable {
     const conversions = stack.use(new Conversions(remote, log));
     const layers = stack.use(new KnownLayers(remote, images, log));
     const snapshotter = await Snapshotter.open({ metadata, snapshots, images, links, layers, conversions, log });
+    expectIndexes();
     return new ContainerdFrontEnd({ snapshots, snapshotter, conversions, log }, stack.move());
   }
 

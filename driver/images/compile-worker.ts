@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { digestOf } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import { decodeIndex } from '#core/index/encode.ts';
@@ -11,7 +11,7 @@ import { writeIndexFolder } from '../kernel/erofs/plain-index.ts';
 import type { CompileReply, CompileRequest } from './compile.ts';
 import { countImplied, inheritImplied } from './implied.ts';
 
-/** The thread's whole work: from the encoded index in the folder to what the kernel and the object filesystem need. */
+/** The thread's work: from the encoded index in the folder to what the kernel and the object filesystem need. */
 async function compile({ folder, image, slot, format, lowers }: CompileRequest): Promise<CompileReply> {
   const bytes = await readFile(join(folder, 'index'));
   const digest = digestOf(bytes);
@@ -38,4 +38,8 @@ function describe(error: unknown): CompileReply {
   return { ok: false, code: isGearError(error) ? error.code : 'internal', message: messageOf(error) };
 }
 
-parentPort?.postMessage(await compile(workerData as CompileRequest).catch(describe));
+parentPort?.on('message', (request: CompileRequest) => {
+  void compile(request)
+    .catch(describe)
+    .then((reply) => parentPort?.postMessage(reply));
+});

@@ -1,6 +1,6 @@
-import { Worker } from 'node:worker_threads';
 import type { Digest } from '#core/digest.ts';
 import { type ErrorCode, GearError } from '#core/errors.ts';
+import { Compiler } from './compiler.ts';
 
 /** What the kernel is given as the view's first lower layer: an EROFS image, or a plain directory where the kernel has no EROFS. */
 export type IndexFormat = 'erofs' | 'directory';
@@ -43,26 +43,16 @@ export type CompileReply =
   | ({ readonly ok: true } & Compiled)
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
-/**
- * Compiles an index in a thread of its own: a stranger's index of any size neither stops the driver's event loop nor leaves its memory large.
- * Throws corrupt or invalid-argument when the index is not what it should be.
- */
+const compiler = new Compiler();
+
+/** Makes the first compilation of this process quicker. */
+export function expectIndexes(): void {
+  compiler.warmUp();
+}
+
+/** Compiles an index in another thread. Throws corrupt or invalid-argument when the index is not what it should be. */
 export async function compileIndex(request: CompileRequest): Promise<Compiled> {
-  const worker = new Worker(new URL('./compile-worker.ts', import.meta.url), {
-    workerData: request,
-    resourceLimits: { maxYoungGenerationSizeMb: 16 },
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<CompileReply>();
-  worker.once('message', resolve);
-  worker.once('error', reject);
-  worker.once('exit', (code) =>
-    reject(new GearError('internal', `the compiler of image ${request.image} ended with ${code}`)),
-  );
-  try {
-    const reply = await promise;
-    if (!reply.ok) throw new GearError(reply.code, reply.message);
-    return reply;
-  } finally {
-    await worker.terminate();
-  }
+  const reply = await compiler.compile(request);
+  if (!reply.ok) throw new GearError(reply.code, reply.message);
+  return reply;
 }

@@ -1,0 +1,107 @@
+import { Worker } from 'node:worker_threads';
+import { GearError } from '#core/errors.ts';
+import type { CompileReply, CompileRequest } from './compile.ts';
+
+/** So many compile at a time; the others wait for one of them. */
+const MOST = 2;
+/** Milliseconds after which an idle thread that has compiled ends: it may have grown with a stranger's index. */
+const IDLE = 5_000;
+
+interface Job {
+  readonly request: CompileRequest;
+  readonly resolve: (reply: CompileReply) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Threads that compile indexes: a stranger's index of any size neither stops the event loop nor leaves memory large for long. One that has compiled
+ * nothing yet is kept at hand once there was a first, for starting a thread takes longer than compiling a small index. They keep no process alive.
+ */
+export class Compiler {
+  readonly #idle: Thread[] = [];
+  readonly #waiting: Job[] = [];
+  #busy = 0;
+
+  /** Starts a thread, so that the first compilation need not wait for it. */
+  warmUp(): void {
+    if (this.#idle.length === 0 && this.#busy === 0) this.#idle.push(new Thread());
+  }
+
+  async compile(request: CompileRequest): Promise<CompileReply> {
+    const { promise, resolve, reject } = Promise.withResolvers<CompileReply>();
+    this.#waiting.push({ request, resolve, reject });
+    this.#next();
+    return await promise;
+  }
+
+  #next(): void {
+    if (this.#busy >= MOST) return;
+    const job = this.#waiting.shift();
+    if (job === undefined) return;
+    const thread = this.#idle.pop() ?? new Thread();
+    thread.stay();
+    this.#busy++;
+    void thread
+      .compile(job.request)
+      .then(job.resolve, job.reject)
+      .finally(() => {
+        this.#busy--;
+        if (thread.alive) this.#rest(thread);
+        this.#next();
+      });
+  }
+
+  #rest(thread: Thread): void {
+    this.#idle.push(thread);
+    thread.endAfter(IDLE, () => {
+      this.#idle.splice(this.#idle.indexOf(thread), 1);
+      this.warmUp();
+    });
+  }
+}
+
+/** One thread, which compiles one index at a time. */
+class Thread {
+  readonly #worker = new Worker(new URL('./compile-worker.ts', import.meta.url), {
+    resourceLimits: { maxYoungGenerationSizeMb: 16 },
+  });
+  #timer: NodeJS.Timeout | undefined;
+  #current: PromiseWithResolvers<CompileReply> | undefined;
+  alive = true;
+
+  constructor() {
+    this.#worker.on('message', (reply: CompileReply) => this.#current?.resolve(reply));
+    this.#worker.on('error', (error) => this.#ended(error));
+    this.#worker.on('exit', (code) => this.#ended(new GearError('internal', `the index compiler ended with ${code}`)));
+    this.#worker.unref();
+  }
+
+  async compile(request: CompileRequest): Promise<CompileReply> {
+    this.#current = Promise.withResolvers();
+    this.#worker.ref();
+    try {
+      this.#worker.postMessage(request);
+      return await this.#current.promise;
+    } finally {
+      this.#current = undefined;
+      this.#worker.unref();
+    }
+  }
+
+  endAfter(milliseconds: number, ended: () => void): void {
+    this.#timer = setTimeout(() => {
+      this.alive = false;
+      ended();
+      void this.#worker.terminate();
+    }, milliseconds).unref();
+  }
+
+  stay(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #ended(error: unknown): void {
+    this.alive = false;
+    this.#current?.reject(error);
+  }
+}
