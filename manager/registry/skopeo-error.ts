@@ -2,6 +2,7 @@ import { type ErrorCode, GearError } from '#core/errors.ts';
 
 /** What skopeo says when it fails, and what that means. The first that fits counts, so the particular come before the general. */
 const MEANINGS: readonly (readonly [pattern: RegExp, code: ErrorCode, advice?: string])[] = [
+  [/policy\.json/i, 'failed-precondition', "skopeo needs a policy: install Debian's golang-github-containers-common"],
   [/digest did not match|unexpected EOF|expected \S+ bytes|does not match digest/i, 'corrupt'],
   [/no space left on device|disk quota exceeded/i, 'resource-exhausted'],
   [

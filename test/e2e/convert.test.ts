@@ -2,6 +2,7 @@ import { cp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '#core/abort.ts';
 import { launcher } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
 import { copyImage, manifestDigest, rawManifest } from '../../deploy/sandbox/skopeo.ts';
@@ -249,24 +250,40 @@ describe('gear convert', () => {
     });
   });
 
+  it("takes images in Docker's own format, and one without any layer", async () => {
+    const image = quickImage('schema2');
+    const { reference } = await writeOciLayout(join(bench.folder, 'to-schema2'), image);
+    const name = `docker://${host}/team/schema2:1`;
+    await execa('skopeo', ['copy', '--quiet', '--format=v2s2', '--dest-tls-verify=false', reference, name]);
+    expect((await manifestOf('team/schema2:1')).mediaType).toBe('application/vnd.docker.distribution.manifest.v2+json');
+    const [docker, oci] = [await bench.convert(name), await bench.convert('--force', reference)];
+    expect(docker.indexDigest).toBe(oci.indexDigest);
+
+    const nothing = await writeOciLayout(join(bench.folder, 'nothing'), { layers: [] });
+    expect(await bench.convert(nothing.reference)).toMatchObject({ entries: 1, objects: 0, layers: [] });
+  });
+
   it('refuses what is a Gear image already', async () => {
     await bench.convert(`${host}/team/quick:1`);
     const outcome = await bench.run('convert', `${host}/team/quick-gear:1`);
     expect(outcome).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('already is a Gear image') });
   });
 
-  it('leaves nothing behind when it is interrupted', async () => {
-    const { reference } = await writeOciLayout(join(bench.folder, 'large'), {
-      layers: [
-        {
-          tar: archive(...Array.from({ length: 40 }, (_, i) => file(`file-${i}`, noise(4_000_000, i + 1)))),
-          compression: 'none',
-        },
-      ],
-    });
+  it('leaves nothing behind when it is interrupted, here or in the manager', async () => {
+    const files = Array.from({ length: 40 }, (_, i) => file(`file-${i}`, noise(4_000_000, i + 1)));
+    const image = { layers: [{ tar: archive(...files), compression: 'none' as const }] };
+    const { reference } = await writeOciLayout(join(bench.folder, 'large'), image);
     expect(await interruptedAt('converting', bench, ['convert', reference])).toBe(130);
     expect(await bench.leftovers()).toEqual([]);
     await expect(readFile(join(bench.folder, 'large-gear', 'index.json'))).rejects.toThrow('ENOENT');
+
+    await copyImage(reference, `docker://${host}/team/large:1`);
+    expect(await interruptedAt('fetching', bench, ['convert', `${host}/team/large:1`])).toBe(130);
+    await until('the manager has given up', async () => (await bench.leftovers()).length === 0);
+    expect(
+      (await bench.run('export', `${host}/team/large-gear:1`, 'docker-archive:/nonexistent/x.tar')).stderr,
+    ).toContain('unknown');
+    expect(await bench.convert(`${host}/team/large:1`)).toMatchObject({ unchanged: false });
   });
 });
 
