@@ -63,6 +63,21 @@ function nfsLine({ state, reason, server, version, since, ended }: NodeMountStat
   return `NFS mount:  ${where} ${state} since ${new Date(since).toISOString()}${cut}${reason === '' ? '' : `: ${reason}`}`;
 }
 
+function containerdLines({ containerd }: NodeStatus): string[] {
+  if (containerd === undefined) return [];
+  const { socket, committed, lazy, active, views, ordinary, conversions } = containerd;
+  return [
+    `containerd:  ${socket}: ${committed} layers (${lazy} lazy), ${active} active, ${views} views`,
+    ...ordinary.map(({ image, layers, reason, conversion, conversionFailed }) => {
+      const asked = conversionFailed === '' ? conversion : `${conversion}: ${conversionFailed}`;
+      return `Ordinary:    ${image || 'an image without a name'}, ${layers} layers: ${reason}; conversion: ${asked}`;
+    }),
+    ...conversions.map(
+      ({ image, state, reason }) => `Conversion:  ${image}: ${[state, reason].filter(Boolean).join(': ')}`,
+    ),
+  ];
+}
+
 /** The text for people. */
 export function statusText(status: NodeStatus): string {
   const { objectFilesystem: stats } = status;
@@ -77,6 +92,7 @@ export function statusText(status: NodeStatus): string {
     ...status.homes.map(
       (home) => `Home:        ${home.home}: ${home.layers} layers (${home.ordinary} ordinary), ${home.mounts} mounted`,
     ),
+    ...containerdLines(status),
   ];
   const rows = status.images.map((image) => [
     image.image.slice(0, 12),

@@ -50,6 +50,11 @@ export class Conversions implements AsyncDisposable {
     this.#last = this.#last.then(() => this.#run(image, this.#stop.signal));
   }
 
+  /** Waits for what has been asked for so far. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#last;

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Digest, parseDigest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
-import type { Image as WireImage, Layer as WireLayer } from '#proto/gen/gear/v1/images.ts';
+import type { Layer as WireLayer } from '#proto/gen/gear/v1/images.ts';
 import type { ImageStore, PinnedImage } from '../images/image-store.ts';
 import { layerVariantId } from '../images/layer-image.ts';
 import type { ManagerImages } from '../remote/manager-images.ts';
@@ -132,7 +132,10 @@ function ordinary(reason: string, unknown = false): Found {
 }
 
 /** The layer of an image at which its layers, from the lowest on, make the chain id `target` (OCI's image-spec, config.md). */
-export function layerWithChain(image: Pick<WireImage, 'layers'>, target: string): WireLayer | undefined {
+export function layerWithChain<L extends { readonly diffId: string }>(
+  image: { readonly layers: readonly L[] },
+  target: string,
+): L | undefined {
   let chain = '';
   for (const layer of image.layers) {
     chain =
