@@ -13,7 +13,7 @@ import { unmount } from '../kernel/mount.ts';
 import { findMount } from '../kernel/mount-info.ts';
 import { compileCacheFolder, warmCompileCache } from './compile-cache.ts';
 import { callControl, checkSocketPath } from './control.ts';
-import type { ObjectFilesystem, ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
+import type { ObjectFilesystem, ObjectFilesystemSettings, ObjectFilesystemStats, TouchReport } from './interface.ts';
 import { endLeftovers, findProcesses } from './leftovers.ts';
 import { isRunning, processId, scriptOf, startProcess } from './processes.ts';
 import { type ObjectfsFiles, objectfsFiles } from './session.ts';
@@ -219,6 +219,14 @@ class Client implements ObjectFilesystem {
 
   async fill(image: Digest, { signal }: Abortable = {}): Promise<void> {
     await this.#call('fill', { image }, signal);
+  }
+
+  async prefetch(image: Digest, { signal }: Abortable = {}): Promise<void> {
+    await this.#call('prefetch', { image }, signal);
+  }
+
+  async takeTouches({ signal }: Abortable = {}): Promise<TouchReport[]> {
+    return (await this.#call('touches', undefined, signal)) as TouchReport[];
   }
 
   async stop({ signal }: Abortable = {}): Promise<void> {

@@ -56,7 +56,7 @@ export class ImageEntry {
     }
   }
 
-  stats(): ImageStats {
+  stats(): Omit<ImageStats, 'startUp'> {
     return {
       image: this.image,
       objects: this.table.count,

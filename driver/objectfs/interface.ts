@@ -12,6 +12,13 @@ export interface ObjectFilesystemSettings {
   readonly cacheSize?: number;
   /** How missing objects are fetched. Default "auto". */
   readonly fetch?: FetchChoice;
+  /** Whether what start-up profiles name is brought here before it is asked for. Default true. */
+  readonly prefetch?: boolean;
+  /** One prefetch in so many is watched in full, at the price of a slower start, so that profiles also lose what nobody needs; 0: none. Default 16. */
+  readonly audit?: number;
+  /** Milliseconds after an image's first touch, and without a new one, after which no more is recorded. Default 600,000 and 30,000. */
+  readonly recordLongest?: number;
+  readonly recordIdle?: number;
   /** Default "info". At "trace" each message of the kernel makes a line. */
   readonly logLevel?: LogLevel;
 }
@@ -34,6 +41,42 @@ export interface ImageStats {
   readonly fetchedBytes: number;
   /** Requests of the kernel that failed with EIO or ENOSPC. */
   readonly errors: number;
+  readonly startUp: PrefetchStats;
+}
+
+/** What an image's start-up profile did for it, since the object filesystem's server started. */
+export interface PrefetchStats {
+  /** Whether first touches are being recorded, and how many were. */
+  readonly recording: boolean;
+  readonly recordedTouches: number;
+  /** Milliseconds from the first mount until a reader last had to wait for bytes from afar, while it was recorded; 0: none had to. */
+  readonly lastDemandMilliseconds: number;
+  /** Whether the profile is on its way now. */
+  readonly prefetching: boolean;
+  /** Chunks that the manager said would come; undefined where there was no profile. */
+  readonly plannedChunks: number | undefined;
+  readonly prefetchedChunks: number;
+  /** Bytes of these, and what they were on the wire. */
+  readonly prefetchedBytes: number;
+  readonly prefetchedWireBytes: number;
+  readonly prefetchMilliseconds: number | undefined;
+  /** Why there was no prefetch, or why it ended early. */
+  readonly problem: string | undefined;
+  /** Chunks that were prefetched and never touched; known only where this prefetch was watched in full. */
+  readonly unusedChunks: number | undefined;
+  /** Chunks that were touched and not in the profile. */
+  readonly missedChunks: number | undefined;
+}
+
+/** First touches of an image, for the monitor: parallel lists in the order in which they happened. See ReportTouchesRequest in monitor.proto. */
+export interface TouchReport {
+  readonly image: Digest;
+  readonly chunkSize: number;
+  readonly first: boolean;
+  readonly complete: boolean;
+  readonly digests: readonly Digest[];
+  readonly chunks: readonly number[];
+  readonly milliseconds: readonly number[];
 }
 
 export interface ObjectFilesystemStats {
@@ -54,6 +97,14 @@ export interface ObjectFilesystemStats {
   readonly fetchedObjects: number;
   readonly fetchedBytes: number;
   readonly fetches: number;
+  /** Of the fetched bytes, those that a reader waited for; and when one last did, milliseconds since 1970, 0: never. */
+  readonly demandBytes: number;
+  readonly lastDemandAt: number;
+  /** Chunks that a reader waited for and that were on their way already, with the start-up profile. */
+  readonly joinedChunks: number;
+  /** Bytes that came because a start-up profile names them, and what they were on the wire. Not among the fetched ones. */
+  readonly prefetchedBytes: number;
+  readonly prefetchedWireBytes: number;
   /** Answers whose bytes did not match their digest. */
   readonly mismatches: number;
   readonly errors: number;
@@ -93,6 +144,10 @@ export interface ObjectFilesystem {
   configure(settings: Partial<ObjectFilesystemSettings>, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Brings all of an image's objects here in the background. Safe to repeat; who wants to know when it is done looks at the image's private cache. */
   fill(image: Digest, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /** Has what the image's start-up profile names brought here. Safe to repeat. */
+  prefetch(image: Digest, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /** What images touched first, as far as it was not given yet. */
+  takeTouches(options?: { readonly signal?: AbortSignal }): Promise<TouchReport[]>;
   /** Unmounts and ends its processes. Nothing else ends them. */
   stop(options?: { readonly signal?: AbortSignal }): Promise<void>;
 }

@@ -9,12 +9,15 @@ import { OPEN_FLAGS } from '../kernel/fuse/flags.ts';
 import type { NodeId, Uint64 } from '../kernel/fuse/request.ts';
 import type { DirectOpens } from './direct-opens.ts';
 import type { ImageEntry } from './image-entry.ts';
+import type { Learning } from './learning.ts';
 
 export const NO_HANDLE: Uint64 = { high: 0, low: 0 };
 
 export interface ObjectAccessOptions {
   readonly cache: ObjectCache;
   readonly opens: DirectOpens;
+  /** Hears of every touch. */
+  readonly learning: Learning;
   readonly log: Logger;
   /** Milliseconds that a read may wait for its bytes. */
   readonly deadline: () => number;
@@ -28,6 +31,11 @@ export class ObjectAccess {
 
   constructor(options: ObjectAccessOptions) {
     this.#options = options;
+  }
+
+  /** The kernel looks for the image's folder, as it does for every mount over it. */
+  mounted(entry: ImageEntry): void {
+    this.#options.learning.mounted(entry);
   }
 
   /**
@@ -58,9 +66,12 @@ export class ObjectAccess {
 
   async read(entry: ImageEntry, row: number, offset: number, size: number, call: Call): Promise<readonly Uint8Array[]> {
     const object = entry.object(row);
+    const { learning } = this.#options;
+    learning.read(entry, row, offset, size);
     return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
       const { pieces, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
       entry.fetchedBytes += fetched;
+      if (fetched > 0) learning.fetched(entry);
       return pieces;
     });
   }
@@ -86,12 +97,14 @@ export class ObjectAccess {
   }
 
   async #openDirect(entry: ImageEntry, row: number, node: NodeId, call: Call): Promise<Opened> {
-    const { cache, opens } = this.#options;
+    const { cache, opens, learning } = this.#options;
     const object = entry.object(row);
     this.#touch(entry, row);
+    learning.opened(entry, row);
     return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
       const fetched = cache.isPinned(entry.image, object) ? 0 : await cache.whole(entry.image, object, { signal });
       entry.fetchedBytes += fetched;
+      if (fetched > 0) learning.fetched(entry);
       return this.#opened(node, call, opens.open(node, call.number, cache.pinnedFile(entry.image, object)));
     });
   }

@@ -38,6 +38,7 @@ export class ObjectFileSystem implements FileSystem {
     if (parent.high === 0) {
       const entry = this.#options.images.byName(name);
       if (entry === undefined) throw new FuseError('ENOENT');
+      this.#options.access.mounted(entry);
       return this.#folder(makeNode(entry.table.slot, NODE_KIND.image, 0), IMAGE_NAME_SECONDS);
     }
     const entry = this.#image(parent);

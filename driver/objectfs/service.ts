@@ -1,7 +1,7 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryName } from '#core/atomic-file.ts';
-import { parseDigest } from '#core/digest.ts';
+import { type Digest, parseDigest } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { VERSION } from '#core/version.ts';
@@ -9,6 +9,7 @@ import type { CacheLayout } from '../cache/layout.ts';
 import { ObjectCache } from '../cache/object-cache.ts';
 import type { Channel } from '../kernel/fuse/channel.ts';
 import { Protocol } from '../kernel/fuse/protocol.ts';
+import { Prefetcher } from '../prefetch/prefetcher.ts';
 import { type ManagerSource, managerSource } from '../remote/manager-source.ts';
 import { PatientSource } from '../remote/patient-source.ts';
 import { serveControl } from './control.ts';
@@ -16,6 +17,7 @@ import { backingDevice, DirectOpens } from './direct-opens.ts';
 import { Filler } from './filler.ts';
 import { ImageEntries } from './image-entries.ts';
 import type { ObjectFilesystemSettings, ObjectFilesystemStats } from './interface.ts';
+import { Learning } from './learning.ts';
 import { ObjectAccess } from './object-access.ts';
 import { ObjectFileSystem } from './object-file-system.ts';
 import { FUSE_FD } from './processes.ts';
@@ -51,6 +53,8 @@ export class Service {
   readonly #protocol: Protocol;
   readonly #remote: PatientSource;
   readonly #filler: Filler;
+  readonly #prefetcher: Prefetcher;
+  readonly #learning: Learning;
   #source: ManagerSource;
   #settings: Settings;
   #session: Session;
@@ -68,8 +72,23 @@ export class Service {
     this.#images = new ImageEntries(layout.paths, log);
     this.#filler = new Filler(this.#cache, (image) => this.#images.byName(image), log);
     this.#opens = new DirectOpens(backingDevice(FUSE_FD), files.opens, log);
+    this.#prefetcher = new Prefetcher({
+      cache: this.#cache,
+      layout,
+      manager: settings.manager,
+      log,
+      find: (image) => this.#images.byName(image),
+      audit: () => this.#settings.audit,
+    });
+    this.#learning = new Learning({
+      layout,
+      prefetcher: this.#prefetcher,
+      limits: () => ({ longest: this.#settings.recordLongest, idle: this.#settings.recordIdle }),
+      isOn: () => this.#settings.prefetch,
+    });
     const access = new ObjectAccess({
       cache: this.#cache,
+      learning: this.#learning,
       opens: this.#opens,
       log,
       deadline: () => this.#settings.deadline,
@@ -110,7 +129,9 @@ export class Service {
         hello: () => ({ version: VERSION, server: process.pid, supervisor: control.supervisor() }),
         stats: () => this.stats(),
         configure: (params) => this.#configure(params as Partial<ObjectFilesystemSettings>),
-        fill: (params) => this.#filler.request(parseDigest(String((params as { image?: unknown } | null)?.image))),
+        fill: (params) => this.#filler.request(imageOf(params)),
+        prefetch: (params) => this.#learning.prefetch(imageOf(params)),
+        touches: () => this.#learning.take(),
         stop: () => control.stop(),
         replace: (params) => control.replace((params as { script?: string } | null)?.script),
       },
@@ -122,7 +143,7 @@ export class Service {
   /** Every few seconds. */
   tick(): void {
     void this.flush();
-    this.#images.used();
+    this.#learning.tidy(this.#images.used());
     try {
       this.#opens.compact();
     } catch (err) {
@@ -140,7 +161,7 @@ export class Service {
 
   stats(): ObjectFilesystemStats {
     const { fetcher, evictor } = this.#cache;
-    const images = this.#images.used().map((entry) => entry.stats());
+    const images = this.#images.used().map((entry) => ({ ...entry.stats(), startUp: this.#learning.stats(entry) }));
     return {
       version: VERSION,
       supervisor: this.#options.control.supervisor(),
@@ -155,6 +176,11 @@ export class Service {
       fetches: fetcher.fetches,
       fetchedObjects: fetcher.fetchedObjects,
       fetchedBytes: fetcher.fetchedBytes,
+      demandBytes: fetcher.demandBytes,
+      lastDemandAt: fetcher.lastDemandAt,
+      joinedChunks: fetcher.joined,
+      prefetchedBytes: this.#prefetcher.bytes,
+      prefetchedWireBytes: this.#prefetcher.wireBytes,
       mismatches: fetcher.mismatches,
       errors: images.reduce((sum, { errors }) => sum + errors, 0),
       cacheBytes: evictor.bytes,
@@ -174,6 +200,7 @@ export class Service {
       this.#source = managerSource(settings.manager, settings.fetch, this.#log);
       this.#remote.replace(this.#source);
       before[Symbol.dispose]();
+      this.#prefetcher.manager = settings.manager;
     }
     this.#source.choice = settings.fetch;
     this.#settings = settings;
@@ -213,4 +240,9 @@ export class Service {
     this.#session = { ...this.#session, ...facts };
     writeSession(this.#options.files.session, this.#session);
   }
+}
+
+/** Throws invalid-argument. */
+function imageOf(params: unknown): Digest {
+  return parseDigest(String((params as { image?: unknown } | null)?.image));
 }

@@ -57,6 +57,7 @@ export class TreeFileSystem implements FileSystem {
     if (parent.high === TREE_NODE.high) {
       const entry = this.#options.images.byName(name);
       if (entry === undefined) throw new FuseError('ENOENT');
+      this.#options.access.mounted(entry);
       return { ...this.#entry(entry, 0), nameSeconds: IMAGE_NAME_SECONDS };
     }
     const { entry, tree, number } = this.#find(parent);
