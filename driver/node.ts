@@ -1,6 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomically } from '#core/atomic-file.ts';
+import type { Digest } from '#core/digest.ts';
 import type { Logger } from '#core/log.ts';
 import { lockFolder } from '#core/process-lock.ts';
 import { VERSION } from '#core/version.ts';
@@ -17,6 +18,7 @@ import { NodeMount } from './nfs/node-mount.ts';
 import { ensureObjectFilesystem } from './objectfs/client.ts';
 import type { ObjectFilesystem } from './objectfs/interface.ts';
 import { type NodePaths, nodePaths } from './paths.ts';
+import { reportTouches } from './prefetch/report.ts';
 import { CONTROL_SOCKET, serveControl } from './status/control-server.ts';
 import { sendHeartbeats } from './status/heartbeat.ts';
 import { heartbeatOf } from './status/heartbeat-report.ts';
@@ -32,6 +34,8 @@ interface Node extends AsyncDisposable {
   readonly plugin: GearPlugin;
   /** Left out: not configured. */
   readonly containerd: ContainerdFrontEnd | undefined;
+  /** Ends the object filesystem again if this start has begun it; for a start that fails. Moved away once the driver is ready. */
+  readonly undoStart: AsyncDisposableStack;
 }
 
 function nodeMount(config: DriverConfig, paths: NodePaths, log: Logger): NodeMount {
@@ -53,7 +57,16 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   await mkdir(paths.run, { recursive: true, mode: 0o700 });
   const format: IndexFormat = config.indexFormat === 'auto' ? await bestIndexFormat(config.root) : config.indexFormat;
   const nfs = config.dataPath === 'nfs' ? stack.use(nodeMount(config, paths, log)) : undefined;
-  const images = await ImageStore.open({ paths, format, objects: nfs && (() => nfs.folder()), log });
+  const ready = Promise.withResolvers<ObjectFilesystem>();
+  // Nobody waits for it, and it is asked again when the image is mounted.
+  const prefetch = (image: Digest) => void ready.promise.then((objects) => objects.prefetch(image)).catch(() => {});
+  const images = await ImageStore.open({
+    paths,
+    format,
+    objects: nfs && (() => nfs.folder()),
+    onImport: prefetch,
+    log,
+  });
   const objects = await ensureObjectFilesystem({
     root: config.root,
     settings: {
@@ -61,11 +74,17 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
       deadline: config.fetchDeadline,
       cacheSize: config.cacheSize ?? 0,
       fetch: config.fetch,
+      prefetch: config.prefetch,
+      fill: config.fill === 'idle' && config.dataPath === 'fuse' ? 'idle' : 'eager',
+      audit: config.audit,
+      recordLongest: config.recordLongest,
+      recordIdle: config.recordIdle,
       logLevel: config.logLevel,
     },
     log,
     signal,
   });
+  ready.resolve(objects);
   const plugin = await GearPlugin.open(config.root, {
     images,
     statusLines: () => [
@@ -83,13 +102,24 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
       : stack.use(await ContainerdFrontEnd.open({ paths, images, manager: config.manager, log }));
   await images.sweep();
   const release = stack.move();
-  return { paths, objects, images, nfs, plugin, containerd, [Symbol.asyncDispose]: () => release.disposeAsync() };
+  const undoStart = started.move();
+  return {
+    paths,
+    objects,
+    images,
+    nfs,
+    plugin,
+    containerd,
+    undoStart,
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  };
 }
 
 /** Runs the driver until `signal` aborts. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
 export async function runDriver(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode(config, log, signal));
+  stack.use(node.undoStart);
   const status = async (): Promise<NodeStatus> =>
     await nodeStatus({
       version: VERSION,
@@ -121,7 +151,15 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
     signal,
   });
   stack.defer(() => heartbeats);
-  if (node.nfs !== undefined) {
+  const reporting = reportTouches({
+    monitor: config.monitor,
+    node: config.node,
+    take: () => node.objects.takeTouches({ signal }),
+    log: log.child({ part: 'touches' }),
+    signal,
+  });
+  stack.defer(() => reporting);
+  if (node.nfs !== undefined || config.fill !== 'off') {
     const filling = keepFilling(node.images, node.objects, log, signal);
     stack.defer(() => filling);
   }
@@ -132,6 +170,7 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
     { root: config.root, address: server.address, manager: config.manager, adopted: node.objects.adopted },
     'ready',
   );
+  node.undoStart.move();
   if (!signal.aborted) {
     const { promise, resolve } = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => resolve(), { once: true });
