@@ -15,6 +15,8 @@ import type { Lease, Leases } from './leases.ts';
 import type { AddedObject, BatchOptions, ObjectBatch } from './object-store.ts';
 import { touch } from './touch.ts';
 
+// An NFS client runs only what its server says may be run, whatever the index says of it.
+const OBJECT_MODE = 0o555;
 /** Up to here an object is gathered in memory, so that one that the store has is never written. */
 const IN_MEMORY = 1024 * 1024;
 const WRITE_BYTES = 1024 * 1024;
@@ -222,7 +224,7 @@ export class FilesystemBatch implements ObjectBatch {
 }
 
 function writeFile(path: string, bytes: Uint8Array): void {
-  const descriptor = openSync(path, 'wx', 0o444);
+  const descriptor = openSync(path, 'wx', OBJECT_MODE);
   try {
     for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at, bytes.length - at);
   } finally {
@@ -238,7 +240,7 @@ async function receive(
   path: string | undefined,
   expected: Digest | undefined,
 ): Promise<AddedObject> {
-  await using handle = path === undefined ? undefined : await open(path, 'wx', 0o444);
+  await using handle = path === undefined ? undefined : await open(path, 'wx', OBJECT_MODE);
   let gathered: Uint8Array[] = [];
   let bytes = 0;
   let writing: Promise<unknown> | undefined;

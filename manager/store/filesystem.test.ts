@@ -22,7 +22,7 @@ describe('adding objects', () => {
       expect([batch.newObjects, batch.newBytes]).toEqual([1, size]);
     }
     expect(await collect(store.objects.read(digest))).toEqual(bytes);
-    expect(statSync(store.layout.object(digest)).mode & 0o7777).toBe(0o444);
+    expect(statSync(store.layout.object(digest)).mode & 0o7777).toBe(0o555);
     expect(await temporaryFiles(store.layout)).toEqual([]);
   });
 

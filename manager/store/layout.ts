@@ -16,7 +16,7 @@ import { GearError, messageOf } from '#core/errors.ts';
 /**
  * The manager's root:
  *
- *     objects/aa/bbbb...    an object, by its sha256; mode 0444; raw, so that NFS can export the folder
+ *     objects/aa/bbbb...    an object, by its sha256; mode 0555; raw, so that NFS can export the folder
  *     indexes/aa/bbbb...    an encoded index, by its sha256; mode 0444
  *     images/<id>.json      the record of an image
  *     profiles/<image>.json, .pack   the start-up profile of an image, and its content prepared for sending
