@@ -10,6 +10,7 @@ import { FETCH_CHOICES, type FetchChoice } from './remote/manager-source.ts';
 
 const PLUGIN_FOLDER = '/run/docker/plugins';
 const DEFAULT_MANAGER = '127.0.0.1:2019';
+const FILL_CHOICES = ['off', 'idle', 'eager'] as const;
 const DEFAULT_MONITOR = '127.0.0.1:2021';
 
 /** The driver's options, as `gear driver --help` shows them. */
@@ -91,6 +92,42 @@ export const DRIVER_OPTIONS = {
     max: 1_048_576,
     help: 'Bytes of one read for --data-path nfs (rsize)',
   },
+  prefetch: {
+    type: 'choice',
+    choices: ['on', 'off'],
+    default: 'on',
+    help: "Whether what an image's start-up profile names is brought here before it is asked for",
+  },
+  fill: {
+    type: 'choice',
+    choices: FILL_CHOICES,
+    default: 'off',
+    help: 'Whether the rest of an image is brought here too: not at all, while nobody waits for anything, or at once',
+  },
+  audit: {
+    type: 'number',
+    value: 'N',
+    min: 0,
+    max: 1_000_000,
+    default: 16,
+    help: 'One image in N starts a little slower and is watched in full, so that profiles lose what nobody needs; 0: none',
+  },
+  'record-longest': {
+    type: 'number',
+    value: 'SECONDS',
+    min: 1,
+    max: 86_400,
+    default: 600,
+    help: 'How long after the first touch of an image further ones are recorded',
+  },
+  'record-idle': {
+    type: 'number',
+    value: 'SECONDS',
+    min: 1,
+    max: 86_400,
+    default: 30,
+    help: 'After how long without a new one the recording ends',
+  },
   'index-format': {
     type: 'choice',
     choices: ['auto', 'erofs', 'directory'],
@@ -125,6 +162,13 @@ export interface DriverConfig {
     readonly connections: number | undefined;
     readonly readSize: number | undefined;
   };
+  readonly prefetch: boolean;
+  readonly fill: (typeof FILL_CHOICES)[number];
+  /** See ObjectFilesystemSettings. */
+  readonly audit: number;
+  /** Milliseconds. */
+  readonly recordLongest: number;
+  readonly recordIdle: number;
   readonly indexFormat: 'auto' | 'erofs' | 'directory';
   readonly node: string;
   readonly shutdown: boolean;
@@ -165,6 +209,11 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
       connections: values['nfs-connections'],
       readSize: values['nfs-read-size'],
     },
+    prefetch: values.prefetch === 'on',
+    fill: values.fill,
+    audit: values.audit,
+    recordLongest: values['record-longest'] * 1000,
+    recordIdle: values['record-idle'] * 1000,
     indexFormat: values['index-format'],
     node: values.node ?? hostname(),
     shutdown: values.shutdown,

@@ -85,7 +85,8 @@ export function statusText(status: NodeStatus): string {
     `Root:        ${status.root}`,
     `Manager:     ${status.manager}${status.managerAway ? ' (away)' : ''}`,
     `Data path:   ${status.dataPath}`,
-    `Fetched:     ${stats.fetchedObjects} objects, ${formatBytes(stats.fetchedBytes)}`,
+    `Fetched:     ${stats.fetchedObjects} objects, ${formatBytes(stats.fetchedBytes)} (${formatBytes(stats.demandBytes)} that somebody waited for)`,
+    `Prefetched:  ${formatBytes(stats.prefetchedBytes)}, ${formatBytes(stats.prefetchedWireBytes)} on the wire; ${stats.joinedChunks} chunks just in time`,
     ...stats.fetch.sources.map(sourceLine),
     ...(status.nfs === undefined ? [] : [nfsLine(status.nfs)]),
     `In flight:   ${stats.inFlight} reads${stats.inFlight > 0 ? `, the oldest for ${stats.oldestMilliseconds} ms` : ''}`,
@@ -127,7 +128,7 @@ const command = defineCommand({
   name: 'status',
   summary: 'Show what the driver of this node has and does.',
   details: `
-An image is "lazy" while some of its objects are not on this node, "complete" when all are. A layer that nobody converted is "ordinary".
+An image is "lazy" while some of its objects are not on this node, "filling" while they are brought here, "complete" when all are. A layer that nobody converted is "ordinary".
 PRIVATE counts the objects that the image has touched: those the kernel finds without Gear. PUBLIC HITS and REMOTE HITS count first touches
 since the object filesystem started: answered from the public cache, or fetched.`,
   options: {

@@ -49,6 +49,8 @@ export interface ImageStoreOptions {
   readonly paths: NodePaths;
   readonly format: IndexFormat;
   readonly objects?: ObjectsFolder | undefined;
+  /** Called when an image that has contents came to this node. */
+  readonly onImport?: ((id: Digest) => void) | undefined;
   readonly log: Logger;
 }
 
@@ -88,17 +90,19 @@ export class ImageStore {
   readonly #format: IndexFormat;
   readonly #slots: Slots;
   readonly #objects: ObjectsFolder | undefined;
+  readonly #onImport: ((id: Digest) => void) | undefined;
   readonly #log: Logger;
   readonly #locks = new KeyedLock<Digest>();
   readonly #images = new Map<Digest, Image>();
   readonly #pins = new Pins<Digest>();
   readonly #usages: ImageUsages;
 
-  private constructor({ paths, format, objects, log }: ImageStoreOptions, slots: Slots) {
+  private constructor({ paths, format, objects, onImport, log }: ImageStoreOptions, slots: Slots) {
     this.#paths = paths;
     this.#format = format;
     this.#slots = slots;
     this.#objects = objects;
+    this.#onImport = onImport;
     this.#log = log.child({ part: 'images' });
     this.#usages = new ImageUsages(paths);
   }
@@ -288,6 +292,7 @@ export class ImageStore {
     undo.move();
     const image: Image = { id, kind, folder, descriptor, summary };
     this.#images.set(id, image);
+    if (kind !== 'layer') this.#onImport?.(id);
     this.#log.info({ image: id, kind, entries: summary.entries, objects: summary.objects }, 'image imported');
     return image;
   }

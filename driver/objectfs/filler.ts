@@ -1,3 +1,4 @@
+import { sleep } from '#core/abort.ts';
 import type { Digest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
@@ -6,17 +7,27 @@ import type { ImageEntry } from './image-entry.ts';
 
 /** Objects under way at once: few, so that what readers wait for is not held up. */
 const AT_ONCE = 4;
+/** Milliseconds between two looks whether something else goes first. */
+const LOOK_AGAIN = 200;
 
 /** Brings whole images onto the node in the background, one after the other; whatever a reader waits for goes first. */
 export class Filler {
   readonly #cache: ObjectCache;
   readonly #find: (image: string) => ImageEntry | undefined;
   readonly #log: Logger;
+  readonly #busy: () => boolean;
   readonly #stop = new AbortController();
   readonly #waiting = new Set<Digest>();
   #current: Digest | undefined;
 
-  constructor(cache: ObjectCache, find: (image: string) => ImageEntry | undefined, log: Logger) {
+  /** `busy`: whether something else goes first now. */
+  constructor(
+    cache: ObjectCache,
+    find: (image: string) => ImageEntry | undefined,
+    log: Logger,
+    busy: () => boolean = () => false,
+  ) {
+    this.#busy = busy;
     this.#cache = cache;
     this.#find = find;
     this.#log = log;
@@ -66,6 +77,7 @@ export class Filler {
       while (next < entry.table.count && this.#find(image) === entry) {
         const object = entry.object(next++);
         if (this.#cache.isPinned(image, object)) continue;
+        while (this.#busy()) await sleep(LOOK_AGAIN, { signal });
         try {
           fetched += await this.#cache.whole(image, object, { signal, urgency: 'background' });
         } catch (error) {

@@ -14,6 +14,8 @@ export interface ObjectFilesystemSettings {
   readonly fetch?: FetchChoice;
   /** Whether what start-up profiles name is brought here before it is asked for. Default true. */
   readonly prefetch?: boolean;
+  /** When what is asked for with `fill` is brought here: while nobody waits for anything else, or at once. Default "eager". */
+  readonly fill?: 'idle' | 'eager';
   /** One prefetch in so many is watched in full, at the price of a slower start, so that profiles also lose what nobody needs; 0: none. Default 16. */
   readonly audit?: number;
   /** Milliseconds after an image's first touch, and without a new one, after which no more is recorded. Default 600,000 and 30,000. */

@@ -26,6 +26,9 @@ import { type ObjectfsFiles, readSession, type Session, writeSession } from './s
 import { changeSettings, type Settings, writeSettings } from './settings.ts';
 import { TreeFileSystem } from './tree-file-system.ts';
 
+/** Nobody has waited for bytes from afar for so long: the node is idle. */
+const IDLE_MS = 10_000;
+
 /** What the service cannot do alone. */
 export interface ProcessControl {
   supervisor(): number;
@@ -70,7 +73,12 @@ export class Service {
     this.#remote = new PatientSource(this.#source, { log });
     this.#cache = new ObjectCache({ layout, remote: this.#remote, log, cacheSize: settings.cacheSize });
     this.#images = new ImageEntries(layout.paths, log);
-    this.#filler = new Filler(this.#cache, (image) => this.#images.byName(image), log);
+    this.#filler = new Filler(
+      this.#cache,
+      (image) => this.#images.byName(image),
+      log,
+      () => this.#fillWaits(),
+    );
     this.#opens = new DirectOpens(backingDevice(FUSE_FD), files.opens, log);
     this.#prefetcher = new Prefetcher({
       cache: this.#cache,
@@ -208,6 +216,13 @@ export class Service {
     this.#cache.evictor.limit = settings.cacheSize;
     writeSettings(this.#options.files.settings, settings);
     this.#log.info({ settings }, 'configured');
+  }
+
+  /** Whether filling has to wait for what goes first. */
+  #fillWaits(): boolean {
+    if (this.#prefetcher.running.length > 0) return true;
+    if (this.#settings.fill === 'eager') return false;
+    return this.#cache.fetcher.waiting > 0 || Date.now() - this.#cache.fetcher.lastDemandAt < IDLE_MS;
   }
 
   /** Whether complete objects are read past us. Tried once for a mount: what a node id means hangs on it. */

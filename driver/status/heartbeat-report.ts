@@ -2,6 +2,12 @@ import { ociDigest } from '#core/digest.ts';
 import { type HeartbeatRequest, NodeImage_State } from '#proto/gen/gear/v1/monitor.ts';
 import type { NodeStatus } from './node-status.ts';
 
+const STATES = {
+  lazy: NodeImage_State.STATE_LAZY,
+  filling: NodeImage_State.STATE_FILLING,
+  complete: NodeImage_State.STATE_COMPLETE,
+} as const;
+
 /** What the monitor is told of a node's status. */
 export function heartbeatOf(node: string, status: NodeStatus): HeartbeatRequest {
   const { objectFilesystem: stats } = status;
@@ -13,7 +19,7 @@ export function heartbeatOf(node: string, status: NodeStatus): HeartbeatRequest 
     fetchedObjects: BigInt(stats.fetchedObjects),
     images: status.images.map((image) => ({
       indexDigest: ociDigest(image.image),
-      state: image.state === 'complete' ? NodeImage_State.STATE_COMPLETE : NodeImage_State.STATE_LAZY,
+      state: STATES[image.state],
       objects: BigInt(image.objects),
       objectsHere: BigInt(image.objectsHere),
       bytes: BigInt(image.bytes),

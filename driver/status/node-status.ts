@@ -6,12 +6,12 @@ import { ObjectTable } from '#core/index/object-table.ts';
 import type { ContainerdStatus } from '../containerd/report.ts';
 import type { Image, ImageStore } from '../images/image-store.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
-import type { ObjectFilesystemStats } from '../objectfs/interface.ts';
+import type { ObjectFilesystemStats, PrefetchStats } from '../objectfs/interface.ts';
 import type { NodePaths } from '../paths.ts';
 import type { Snapshots } from '../snapshots/snapshots.ts';
 
-/** `complete`: every object is on this node, so nothing needs the manager any more. */
-export type ImageState = 'lazy' | 'complete';
+/** `complete`: every object is on this node, so nothing needs the manager any more. `filling`: what is missing is being brought here. */
+export type ImageState = 'lazy' | 'filling' | 'complete';
 
 export interface ImageStatus {
   readonly image: Digest;
@@ -32,6 +32,8 @@ export interface ImageStatus {
   readonly fromRemote: number;
   readonly fetchedBytes: number;
   readonly errors: number;
+  /** What its start-up profile did for it; undefined while the image was not used since the object filesystem started. */
+  readonly startUp: PrefetchStats | undefined;
   /** Layers that use the image, and those of them or above them that are mounted now. */
   readonly users: number;
   readonly mounts: number;
@@ -104,7 +106,7 @@ async function imageStatus(
   return {
     image: image.id,
     source: image.descriptor.source.digest,
-    state: objectsHere === table.count ? 'complete' : 'lazy',
+    state: objectsHere === table.count ? 'complete' : stats.filling === image.id ? 'filling' : 'lazy',
     entries: image.summary.entries,
     objects: table.count,
     bytes: table.totalBytes,
@@ -116,6 +118,7 @@ async function imageStatus(
     fromRemote: own?.fromRemote ?? 0,
     fetchedBytes: own?.fetchedBytes ?? 0,
     errors: own?.errors ?? 0,
+    startUp: own?.startUp,
   };
 }
 
