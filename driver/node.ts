@@ -84,6 +84,8 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
     log,
     signal,
   });
+  await using started = new AsyncDisposableStack();
+  if (!objects.adopted) started.defer(() => objects.stop());
   ready.resolve(objects);
   const plugin = await GearPlugin.open(config.root, {
     images,
