@@ -4,6 +4,7 @@ import type { Option, Values } from '#core/cli/command.ts';
 import { parseHostPort } from '#core/grpc/address.ts';
 import { LOG_LEVELS } from '#core/log.ts';
 import { type ExportConfig, exportConfig } from './export/options.ts';
+import { WATCH_OPTIONS, type WatchConfig, watchConfig } from './monitor/watch-options.ts';
 import type { RegistryAccess } from './registry/access.ts';
 
 /** The options of `gear manager`. */
@@ -20,7 +21,7 @@ export const MANAGER_OPTIONS = {
     type: 'string',
     value: 'HOST:PORT',
     default: '127.0.0.1:2020',
-    help: 'Where health and metrics are served',
+    help: 'Where health, metrics, the registry endpoint and POST /notifications are served',
   },
   nfs: {
     type: 'choice',
@@ -53,6 +54,7 @@ export const MANAGER_OPTIONS = {
     help: 'A registry that speaks http, or https with an unknown certificate; may be repeated',
   },
   'docker-host': { type: 'string', value: 'ADDRESS', help: 'The daemon of docker-daemon: images, as in DOCKER_HOST' },
+  ...WATCH_OPTIONS,
   'max-conversions': {
     type: 'number',
     value: 'N',
@@ -92,6 +94,8 @@ export interface ManagerConfig {
   readonly monitorListen: string;
   readonly httpListen: string;
   readonly access: RegistryAccess;
+  /** Undefined: nothing is watched, and there is no registry endpoint. */
+  readonly watch?: WatchConfig;
   readonly maxConversions: number;
   /** Milliseconds; see store/leases.ts. */
   readonly grace: number;
@@ -116,6 +120,7 @@ export function managerConfig(values: Values<typeof MANAGER_OPTIONS>): ManagerCo
       insecureRegistries: values['insecure-registry'],
       dockerHost: values['docker-host'],
     },
+    watch: watchConfig(values),
     maxConversions: values['max-conversions'],
     grace: values.grace * 1000,
     stopTimeout: values['stop-timeout'] * 1000,

@@ -27,6 +27,7 @@ import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
 import { Profiles } from './monitor/profiles.ts';
 import { checkWritable } from './store/writable.ts';
+import { addWatching } from './watching.ts';
 
 /** How long calls that were cut off may take to clean up; milliseconds. */
 const SETTLE_TIMEOUT = 5000;
@@ -106,7 +107,13 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   );
   main.server.addService(
     ImagesService,
-    imagesService(store, conversions, handlers, (image) => profiles.inherit(image)),
+    imagesService(
+      store,
+      conversions,
+      handlers,
+      (image) => profiles.inherit(image),
+      () => watching?.queue.list() ?? [],
+    ),
   );
   main.server.addService(ExportService, exportService(storeExport, handlers));
 
@@ -124,6 +131,8 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     checkStore: async () => await checkWritable(store.layout),
     stopping: () => draining.signal.aborted,
   });
+  const watching = await addWatching(http, { config, store, conversions, nodes, metrics, stop: stop.signal, log });
+  stack.use(watching);
   stack.defer(async () => await http.close());
   // The store must not be closed under a call that still works with it.
   stack.defer(async () => {
@@ -145,6 +154,9 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     draining.abort(new GearError('unavailable', 'the manager is stopping'));
     await drain([main, monitor], [health, monitorHealth], stop, config.stopTimeout, log);
   });
+  // Its conversions would only be cut off later; the next start goes on with them.
+  stack.use(watching);
+  watching?.start();
   log.info({ ...addresses, root: config.root, version: VERSION }, 'ready');
   const resources = stack.move();
   return { addresses, store, [Symbol.asyncDispose]: async () => await resources.disposeAsync() };

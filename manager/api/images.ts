@@ -5,12 +5,14 @@ import type { Store } from '../catalog/store.ts';
 import { imageFromWire, imageToWire, layerToWire } from '../converter/image-wire.ts';
 import { progressToWire } from '../converter/progress-wire.ts';
 import type { ConversionRequest, ConvertProgress } from '../converter/request.ts';
+import type { QueuedTag } from '../monitor/queue.ts';
 import type { ImageRecord } from '../store/record.ts';
 import type { Conversions } from './conversions.ts';
 import type { Handlers } from './handlers.ts';
 import { listImages } from './image-list.ts';
 import { receiveIndex } from './index-upload.ts';
 import { Latest } from './latest.ts';
+import { listWatched } from './watched-list.ts';
 
 /** Milliseconds between two messages about one conversion. */
 const PROGRESS_INTERVAL = 100;
@@ -32,6 +34,7 @@ export function imagesService(
   conversions: Conversions,
   handlers: Handlers,
   onImage: (image: ImageRecord) => Promise<void> = async () => {},
+  watchedTags: () => readonly QueuedTag[] = () => [],
 ): ImagesServer {
   return {
     convert: handlers.serverStream(ImagesService.convert, async (request, send, { signal }) => {
@@ -85,6 +88,7 @@ export function imagesService(
       await onImage(put);
       return imageToWire(put);
     }),
+    listWatched: handlers.unary(ImagesService.listWatched, async (request) => listWatched(watchedTags(), request)),
   };
 }
 

@@ -1,8 +1,8 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { type Digest, digestFromBytes, digestToBytes } from '#core/digest.ts';
 
-/** `gear`: it is a Gear image already, and left alone. */
-export type TagState = 'waiting' | 'converting' | 'ready' | 'failed' | 'gear';
+/** `ignored`: left alone, because it is a Gear image already, or no image at all. */
+export type TagState = 'waiting' | 'converting' | 'ready' | 'failed' | 'ignored';
 
 /** What the monitor knows of one tag of a registry. Times in milliseconds since 1970. */
 export interface WatchedTag {
@@ -17,7 +17,7 @@ export interface WatchedTag {
   readonly imageDigest: Digest | undefined;
   /** Attempts that failed since it was last ready. */
   readonly attempts: number;
-  /** Why the last attempt failed; empty if it did not. */
+  /** Why the last attempt failed, or why it is ignored; empty otherwise. */
   readonly error: string;
   /** When the next attempt comes; undefined: none does by itself. */
   readonly retryAt: number | undefined;

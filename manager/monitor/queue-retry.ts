@@ -22,5 +22,5 @@ export function retryDelay(
   random = Math.random(),
 ): number | undefined {
   if (attempts >= MAX_ATTEMPTS) return undefined;
-  return Math.min(most, first * 2 ** (attempts - 1)) * (0.8 + 0.4 * random);
+  return Math.round(Math.min(most, first * 2 ** (attempts - 1)) * (0.8 + 0.4 * random));
 }

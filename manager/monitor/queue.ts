@@ -114,13 +114,13 @@ export class ConversionQueue implements AsyncDisposable {
   }
 
   /**
-   * Has a tag converted before the others, and waits for it; an abort ends only the waiting. Throws why it failed, which may have been some time ago: one that
-   * failed is not tried again before its time.
+   * Has a tag converted before the others, also one that was ready, and waits for it; an abort ends only the waiting. Throws why it failed, which may have been
+   * some time ago: one that failed is not tried again before its time.
    */
   async want(source: string, digest: Digest, signal: AbortSignal): Promise<Settled> {
     const tag = this.#tags.get(source);
     const isSame = tag?.digest === digest;
-    if (isSame && (tag.state === 'ready' || tag.state === 'ignored')) return tag.state;
+    if (isSame && tag.state === 'ignored') return tag.state;
     if (isSame && tag.state === 'failed' && (tag.retryAt === undefined || tag.retryAt > Date.now())) {
       throw new GearError('failed-precondition', tag.error);
     }
@@ -128,7 +128,7 @@ export class ConversionQueue implements AsyncDisposable {
     const waiters = this.#waiters.get(source) ?? new Set();
     this.#waiters.set(source, waiters.add(waiter));
     if (!this.#running.has(source)) this.#urgent.add(source);
-    if (isSame && tag.state !== 'failed') this.#pump();
+    if (isSame && (tag.state === 'waiting' || tag.state === 'converting')) this.#pump();
     else this.#enqueue(source, digest, tag?.origin ?? 'pull');
     try {
       return await orAbort(waiter.promise, signal);

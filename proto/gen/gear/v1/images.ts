@@ -178,6 +178,63 @@ export interface PutIndexResponse {
   digest: string;
 }
 
+export interface ListWatchedRequest {
+  pageSize: number;
+  pageToken: string;
+}
+
+export interface ListWatchedResponse {
+  /** By source. */
+  tags: WatchedTag[];
+  nextPageToken: string;
+}
+
+/** A tag of a registry that the monitor knows, because it watches the registry or because somebody pulled the tag. */
+export interface WatchedTag {
+  /** "docker://host/name:tag" */
+  source: string;
+  state: WatchedTag_State;
+  /** "sha256:..." of the manifest or multi-arch list that the tag named when it was last looked at. */
+  digest: string;
+  /** With STATE_CONVERTING, once something has been done. */
+  progress:
+    | ConvertProgress
+    | undefined;
+  /** Why the last attempt failed. */
+  error: string;
+  /** Attempts that failed since it was last ready. */
+  attempts: number;
+  /** When the next attempt comes, in milliseconds since 1970; 0: none does by itself. */
+  retryAt: bigint;
+  /** When the state last changed, in milliseconds since 1970. */
+  changedAt: bigint;
+  /** Since when the registry does not have the tag any longer, in milliseconds since 1970; 0: it does. */
+  goneAt: bigint;
+}
+
+export const WatchedTag_State = {
+  STATE_UNSPECIFIED: 0,
+  STATE_WAITING: 1,
+  STATE_CONVERTING: 2,
+  STATE_READY: 3,
+  STATE_FAILED: 4,
+  /** STATE_IGNORED - Left alone: a Gear image already, or no image at all; `error` says which. */
+  STATE_IGNORED: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type WatchedTag_State = typeof WatchedTag_State[keyof typeof WatchedTag_State];
+
+export namespace WatchedTag_State {
+  export type STATE_UNSPECIFIED = typeof WatchedTag_State.STATE_UNSPECIFIED;
+  export type STATE_WAITING = typeof WatchedTag_State.STATE_WAITING;
+  export type STATE_CONVERTING = typeof WatchedTag_State.STATE_CONVERTING;
+  export type STATE_READY = typeof WatchedTag_State.STATE_READY;
+  export type STATE_FAILED = typeof WatchedTag_State.STATE_FAILED;
+  export type STATE_IGNORED = typeof WatchedTag_State.STATE_IGNORED;
+  export type UNRECOGNIZED = typeof WatchedTag_State.UNRECOGNIZED;
+}
+
 function createBasePlatform(): Platform {
   return { os: "", architecture: "", variant: "" };
 }
@@ -1335,6 +1392,273 @@ export const PutIndexResponse: MessageFns<PutIndexResponse> = {
   },
 };
 
+function createBaseListWatchedRequest(): ListWatchedRequest {
+  return { pageSize: 0, pageToken: "" };
+}
+
+export const ListWatchedRequest: MessageFns<ListWatchedRequest> = {
+  encode(message: ListWatchedRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).uint32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListWatchedRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListWatchedRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseListWatchedResponse(): ListWatchedResponse {
+  return { tags: [], nextPageToken: "" };
+}
+
+export const ListWatchedResponse: MessageFns<ListWatchedResponse> = {
+  encode(message: ListWatchedResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tags) {
+      WatchedTag.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListWatchedResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListWatchedResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tags.push(WatchedTag.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseWatchedTag(): WatchedTag {
+  return {
+    source: "",
+    state: 0,
+    digest: "",
+    progress: undefined,
+    error: "",
+    attempts: 0,
+    retryAt: 0n,
+    changedAt: 0n,
+    goneAt: 0n,
+  };
+}
+
+export const WatchedTag: MessageFns<WatchedTag> = {
+  encode(message: WatchedTag, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.source !== "") {
+      writer.uint32(10).string(message.source);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).int32(message.state);
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    if (message.progress !== undefined) {
+      ConvertProgress.encode(message.progress, writer.uint32(34).fork()).join();
+    }
+    if (message.error !== "") {
+      writer.uint32(42).string(message.error);
+    }
+    if (message.attempts !== 0) {
+      writer.uint32(48).uint32(message.attempts);
+    }
+    if (message.retryAt !== 0n) {
+      if (BigInt.asUintN(64, message.retryAt) !== message.retryAt) {
+        throw new globalThis.Error("value provided for field message.retryAt of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.retryAt);
+    }
+    if (message.changedAt !== 0n) {
+      if (BigInt.asUintN(64, message.changedAt) !== message.changedAt) {
+        throw new globalThis.Error("value provided for field message.changedAt of type uint64 too large");
+      }
+      writer.uint32(64).uint64(message.changedAt);
+    }
+    if (message.goneAt !== 0n) {
+      if (BigInt.asUintN(64, message.goneAt) !== message.goneAt) {
+        throw new globalThis.Error("value provided for field message.goneAt of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.goneAt);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchedTag {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchedTag();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.source = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.progress = ConvertProgress.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.attempts = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.retryAt = reader.uint64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.changedAt = reader.uint64() as bigint;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.goneAt = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 /** The images that the manager has converted. */
 export type ImagesService = typeof ImagesService;
 export const ImagesService = {
@@ -1420,6 +1744,16 @@ export const ImagesService = {
     responseSerialize: (value: Image): Buffer => Buffer.from(Image.encode(value).finish()),
     responseDeserialize: (value: Buffer): Image => Image.decode(value),
   },
+  /** The tags of watched registries that are or were to be converted, and how far that is. */
+  listWatched: {
+    path: "/gear.v1.Images/ListWatched" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListWatchedRequest): Buffer => Buffer.from(ListWatchedRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListWatchedRequest => ListWatchedRequest.decode(value),
+    responseSerialize: (value: ListWatchedResponse): Buffer => Buffer.from(ListWatchedResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListWatchedResponse => ListWatchedResponse.decode(value),
+  },
 } as const;
 
 export interface ImagesServer extends UntypedServiceImplementation {
@@ -1441,6 +1775,8 @@ export interface ImagesServer extends UntypedServiceImplementation {
   putIndex: handleClientStreamingCall<IndexPiece, PutIndexResponse>;
   /** Registers an image that a client has converted; its indexes must be stored. */
   put: handleUnaryCall<Image, Image>;
+  /** The tags of watched registries that are or were to be converted, and how far that is. */
+  listWatched: handleUnaryCall<ListWatchedRequest, ListWatchedResponse>;
 }
 
 export interface ImagesClient extends Client {
@@ -1547,6 +1883,22 @@ export interface ImagesClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Image) => void,
+  ): ClientUnaryCall;
+  /** The tags of watched registries that are or were to be converted, and how far that is. */
+  listWatched(
+    request: ListWatchedRequest,
+    callback: (error: ServiceError | null, response: ListWatchedResponse) => void,
+  ): ClientUnaryCall;
+  listWatched(
+    request: ListWatchedRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListWatchedResponse) => void,
+  ): ClientUnaryCall;
+  listWatched(
+    request: ListWatchedRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListWatchedResponse) => void,
   ): ClientUnaryCall;
 }
 
