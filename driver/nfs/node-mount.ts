@@ -184,7 +184,8 @@ export class NodeMount implements AsyncDisposable {
     const bytes = await readBack(file, probe.size, how, { timeout: CHECK_MS, signal });
     const found = digestOf(bytes);
     if (found === probe.digest) return;
-    const looks = bytes.every((byte) => byte === 0) ? 'all zeros' : `digest ${found}`;
+    const isZeros = bytes.length > 0 && bytes.every((byte) => byte === 0);
+    const looks = isZeros ? 'all zeros' : `digest ${found}`;
     throw new GearError(
       'corrupt',
       `${path}/${probe.path} read back through NFS ${this.#options.version} (${how}): ${bytes.length} bytes, ${looks}; the manager says ${probe.size} bytes, digest ${probe.digest}`,
@@ -193,7 +194,10 @@ export class NodeMount implements AsyncDisposable {
 
   async #failed(error: unknown): Promise<void> {
     const said = isGearError(error) ? String(error.fields['said'] ?? '') : '';
-    if (isGearError(error, 'corrupt') || /No such file|Not a directory|Permission denied|not permitted/.test(said)) {
+    // Where known content cannot even be read after mounting, it is no better than with wrong bytes.
+    const wrong = this.#held === undefined ? /Input\/output error/ : /^$/;
+    const isOther = /No such file|Not a directory|Permission denied|not permitted/.test(said);
+    if (isGearError(error, 'corrupt') || isOther || (said !== '' && wrong.test(said))) {
       this.#set('refused', `not the store of this manager, or not its bytes: ${messageOf(error)}`);
       await this.#drop();
     } else if (isGearError(error, 'failed-precondition') && this.#held === undefined && said === '') {

@@ -82,13 +82,18 @@ export class ManagerSource implements ObjectSource, Disposable {
     const byGrpc = async (limit: AbortSignal) =>
       await this.#timed('grpc', length, limit, this.#grpc.read(digest, offset, length, { signal: limit }));
     if (!(await this.#takesNfs(signal))) return await byGrpc(signal);
+    let hasFailed = false;
     const byNfs = async (limit: AbortSignal) => {
-      const bytes = await this.#timed('nfs', length, limit, this.#nfs.read(digest, offset, length, { signal: limit }));
+      const answer = this.#nfs.read(digest, offset, length, { signal: limit });
+      const bytes = await this.#timed('nfs', length, limit, answer).catch((error: unknown) => {
+        hasFailed = true;
+        throw error;
+      });
       this.#overNfs.add(bytes);
       return bytes;
     };
     const byGrpcToo = (limit: AbortSignal) => {
-      this.#owesUntil = performance.now() + OVERDUE;
+      if (!hasFailed) this.#owesUntil = performance.now() + OVERDUE;
       return byGrpc(limit);
     };
     return await firstOf(byNfs, byGrpcToo, PATIENCE + length / PATIENCE_RATE, signal);

@@ -20,10 +20,21 @@ export interface NfsManager extends AsyncDisposable {
   store(...objects: readonly TestObject[]): Promise<void>;
 }
 
-/** Starts one on a port of 127.0.0.1. `args`: further options of the manager. */
-export async function startNfsManager(options: ManagerOptions = {}): Promise<NfsManager> {
+export interface NfsManagerOptions extends ManagerOptions {
+  /** Listen on all addresses, so that nodes elsewhere are told to go where they reach the manager. */
+  readonly everywhere?: boolean;
+}
+
+/** Starts one on a free port, of 127.0.0.1 unless said otherwise. `args`: further options of the manager. */
+export async function startNfsManager({ everywhere = false, ...options }: NfsManagerOptions = {}): Promise<NfsManager> {
   const port = await freePort();
-  const args = ['--nfs', 'ganesha', '--nfs-listen', `127.0.0.1:${port}`, ...(options.args ?? [])];
+  const args = [
+    '--nfs',
+    'ganesha',
+    '--nfs-listen',
+    `${everywhere ? '0.0.0.0' : '127.0.0.1'}:${port}`,
+    ...(options.args ?? []),
+  ];
   const manager = await startManager({ ...options, args });
   const serverPid = async () => {
     const configuration = join(manager.root, 'nfs', 'ganesha.conf');
