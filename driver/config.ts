@@ -130,9 +130,9 @@ export const DRIVER_OPTIONS = {
   },
   'index-format': {
     type: 'choice',
-    choices: ['auto', 'erofs', 'directory'],
+    choices: ['auto', 'erofs', 'directory', 'tree'],
     default: 'auto',
-    help: 'What an index is compiled to',
+    help: 'What shows an image: its index for the kernel, or the whole tree by FUSE',
   },
   node: { type: 'string', value: 'NAME', help: 'What the monitor knows this node by (default: the host name)' },
   shutdown: { type: 'flag', help: 'Unmount everything of this root, end the object filesystem, and exit' },
@@ -169,7 +169,7 @@ export interface DriverConfig {
   /** Milliseconds. */
   readonly recordLongest: number;
   readonly recordIdle: number;
-  readonly indexFormat: 'auto' | 'erofs' | 'directory';
+  readonly indexFormat: 'auto' | 'erofs' | 'directory' | 'tree';
   readonly node: string;
   readonly shutdown: boolean;
   readonly logLevel: (typeof LOG_LEVELS)[number];

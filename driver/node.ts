@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomically } from '#core/atomic-file.ts';
 import type { Digest } from '#core/digest.ts';
+import { GearError } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { lockFolder } from '#core/process-lock.ts';
 import { VERSION } from '#core/version.ts';
@@ -56,6 +57,12 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   const paths = nodePaths(config.root);
   await mkdir(paths.run, { recursive: true, mode: 0o700 });
   const format: IndexFormat = config.indexFormat === 'auto' ? await bestIndexFormat(config.root) : config.indexFormat;
+  if (format === 'tree' && (config.containerdSocket !== '' || config.dataPath === 'nfs')) {
+    throw new GearError(
+      'failed-precondition',
+      'without data-only layers of overlayfs (kernel 6.5) Gear serves whole trees: neither --containerd-socket nor --data-path nfs works with that',
+    );
+  }
   const nfs = config.dataPath === 'nfs' ? stack.use(nodeMount(config, paths, log)) : undefined;
   const ready = Promise.withResolvers<ObjectFilesystem>();
   // Nobody waits for it, and it is asked again when the image is mounted.

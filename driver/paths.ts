@@ -19,6 +19,8 @@ export interface NodePaths {
   readonly public: string;
   readonly private: string;
   readonly remote: string;
+  /** In it: whole trees, a folder for each image. */
+  readonly trees: string;
   readonly nfs: string;
   readonly images: string;
   readonly run: string;
@@ -31,6 +33,7 @@ export function nodePaths(root: string): NodePaths {
     public: join(root, 'public'),
     private: join(root, 'private'),
     remote: join(root, 'remote'),
+    trees: join(root, 'remote', 'tree'),
     nfs: join(root, 'nfs', 'objects'),
     images: join(root, 'images'),
     run: join(root, 'run'),

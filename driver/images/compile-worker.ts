@@ -6,9 +6,10 @@ import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import { decodeIndex } from '#core/index/encode.ts';
 import { writeObjectTable } from '#core/index/object-table.ts';
 import { objectsOf, summarize } from '#core/index/objects.ts';
+import type { Tree } from '#core/index/tree.ts';
 import { writeIndexImage } from '../kernel/erofs/index-image.ts';
 import { writeIndexFolder } from '../kernel/erofs/plain-index.ts';
-import type { CompileReply, CompileRequest } from './compile.ts';
+import type { CompileReply, CompileRequest, IndexFormat } from './compile.ts';
 import { countImplied, inheritImplied } from './implied.ts';
 
 /** The thread's work: from the encoded index in the folder to what the kernel and the object filesystem need. */
@@ -27,11 +28,20 @@ async function compile({ folder, image, slot, format, lowers }: CompileRequest):
   await writeFile(join(folder, 'objects'), writeObjectTable(objects, { slot, chunkSize: tree.chunkSize }), {
     mode: 0o444,
   });
-  const { warnings } =
-    format === 'erofs'
-      ? await writeIndexImage(tree, join(folder, 'index.erofs'))
-      : await writeIndexFolder(tree, join(folder, 'index.d'));
+  const warnings = await writeIndex(tree, folder, format);
   return { ok: true, kind: tree.kind, summary: summarize(tree), implied: countImplied(tree), warnings };
+}
+
+async function writeIndex(tree: Tree, folder: string, format: IndexFormat): Promise<string[]> {
+  switch (format) {
+    case 'erofs':
+      return (await writeIndexImage(tree, join(folder, 'index.erofs'))).warnings;
+    case 'directory':
+      return (await writeIndexFolder(tree, join(folder, 'index.d'))).warnings;
+    case 'tree':
+      // The object filesystem reads the index itself.
+      return [];
+  }
 }
 
 function describe(error: unknown): CompileReply {

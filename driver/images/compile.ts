@@ -2,8 +2,11 @@ import type { Digest } from '#core/digest.ts';
 import { type ErrorCode, GearError } from '#core/errors.ts';
 import { Compiler } from './compiler.ts';
 
-/** What the kernel is given as the view's first lower layer: an EROFS image, or a plain directory where the kernel has no EROFS. */
-export type IndexFormat = 'erofs' | 'directory';
+/**
+ * What the kernel is given as the view's first lower layer: an EROFS image; a plain directory where the kernel has no EROFS; or, where its overlayfs has no
+ * data-only layers, the whole tree with its contents, which the object filesystem shows.
+ */
+export type IndexFormat = 'erofs' | 'directory' | 'tree';
 
 export interface CompileRequest {
   /** Holds the encoded index under the name "index"; the results come beside it. */

@@ -197,11 +197,15 @@ export class ImageStore {
     const data = image.kind === 'image' ? await this.#data(id) : [];
     const plain = join(image.folder, 'index.d');
     if ((await orUndefined(stat(plain), 'ENOENT')) !== undefined) return { lower: plain, data };
+    const compiled = join(image.folder, 'index.erofs');
+    if ((await orUndefined(stat(compiled), 'ENOENT')) === undefined) {
+      return { lower: join(this.#paths.trees, id), data: [] };
+    }
     const lower = join(image.folder, 'mnt');
     using _lock = await this.#locks.acquire(id);
     if (findMount(lower) === undefined) {
       await mkdir(lower, { recursive: true });
-      await mountIndexImage(join(image.folder, 'index.erofs'), lower);
+      await mountIndexImage(compiled, lower);
     }
     return { lower, data };
   }

@@ -42,8 +42,12 @@ export async function probeAll(root: string): Promise<Record<ProbeName, Finding>
   return findings as Record<ProbeName, Finding>;
 }
 
-/** What an index should be compiled to on this node: an EROFS image where the kernel mounts one, in whatever way, else a plain directory. */
-export async function bestIndexFormat(root: string): Promise<'erofs' | 'directory'> {
+/**
+ * What an index should be compiled to on this node: an EROFS image where the kernel mounts one, in whatever way, else a plain directory; the whole
+ * tree by the object filesystem where overlayfs has no data-only layers.
+ */
+export async function bestIndexFormat(root: string): Promise<'erofs' | 'directory' | 'tree'> {
+  if (!(await probe('data-layers', root)).works) return 'tree';
   if ((await probe('erofs-file', root)).works || (await probe('erofs-loop', root)).works) return 'erofs';
   return 'directory';
 }

@@ -168,6 +168,8 @@ export class TreeFileSystem implements FileSystem {
     const device = inode.type === 'character-device' || inode.type === 'block-device';
     return {
       node,
+      // One file, whichever way the kernel reads each of its names.
+      inode: makeNode(node.high, NODE_KIND.image, number),
       size: inode.type === 'file' ? inode.size : inode.type === 'symlink' ? inode.target.length : 0,
       mode: TYPE_BITS[inode.type] | inode.mode,
       links: tree.links(number),

@@ -42,11 +42,14 @@ describe('an image looks the same through Gear, through overlay2 and unpacked by
   const stack = new AsyncDisposableStack();
   let cluster: Cluster;
   let node: GearNode;
+  /** As on a kernel whose overlay has no data-only layers. */
+  let older: GearNode;
   let plain: Dockerd;
 
   beforeAll(async () => {
     cluster = stack.use(await startCluster());
     node = await cluster.node();
+    older = await cluster.node({ driver: { args: ['--index-format', 'tree'] } });
     plain = stack.use(await startDockerd());
   });
   afterAll(() => stack.disposeAsync());
@@ -63,6 +66,7 @@ describe('an image looks the same through Gear, through overlay2 and unpacked by
     expect(unpacked.size).toBeGreaterThan(1600);
     expect(diffTrees(unpacked, gear)).toEqual([]);
     expect(diffTrees(overlay2, gear).filter((line) => !line.startsWith(LOWER_COUNT))).toEqual([]);
+    expect(diffTrees(gear, await containerTree(older.docker, `${name}-gear:1`))).toEqual([]);
   });
 
   it('Debian', async () => {

@@ -8,6 +8,8 @@ export const ENTRY_BYTES = 40 + ATTRIBUTE_BYTES;
 /** What stat(2) shows of an inode. Times in seconds since 1970. */
 export interface Attributes {
   readonly node: NodeId;
+  /** What st_ino shows; left out: the node's id. */
+  readonly inode?: Uint64;
   readonly size: number;
   /** Type and permission bits. */
   readonly mode: number;
@@ -52,7 +54,7 @@ function putHalves(view: DataView, offset: number, { high, low }: Uint64): void 
 function putAttributes(view: DataView, at: number, attributes: Attributes): void {
   const seconds = BigInt(attributes.mtimeSeconds ?? 0);
   const nanoseconds = attributes.mtimeNanoseconds ?? 0;
-  putHalves(view, at, attributes.node);
+  putHalves(view, at, attributes.inode ?? attributes.node);
   putUint64(view, at + 8, attributes.size);
   putUint64(view, at + 16, Math.ceil(attributes.size / 512));
   for (let i = 0; i < 3; i++) {
