@@ -60,6 +60,11 @@ export class Learning {
     else watched.recording.complete = false;
   }
 
+  /** Whether it matters which parts of a whole object are read: where a prefetch is watched in full. */
+  watchesReads(entry: ImageEntry): boolean {
+    return this.#prefetcher.of(entry.image)?.pin === false && this.#watched.get(entry)?.recording.done === false;
+  }
+
   /** These bytes of the object are needed. */
   read(entry: ImageEntry, row: number, offset: number, size: number): void {
     const watched = this.#watched.get(entry);

@@ -45,7 +45,10 @@ export class ObjectAccess {
   isDirect(entry: ImageEntry, row: number): boolean {
     const { cache, passthrough } = this.#options;
     const object = entry.object(row);
-    return passthrough() && (isSmall(object) || cache.isHere(entry.image, object));
+    return (
+      passthrough() &&
+      (isSmall(object) || (cache.isHere(entry.image, object) && !this.#options.learning.watchesReads(entry)))
+    );
   }
 
   /** The same without a look at the caches: for listings, where an object must not be one node today and another tomorrow. */

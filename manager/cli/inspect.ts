@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type Command, EXIT, main, type Option } from '#core/cli/command.ts';
 import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
-import { GearError } from '#core/errors.ts';
+import { GearError, messageOf } from '#core/errors.ts';
 import type { Connection } from '#core/grpc/client.ts';
 import { decodeIndex } from '#core/index/encode.ts';
 import { type Tree, walk } from '#core/index/tree.ts';
@@ -12,11 +12,18 @@ import { formatPlatform, parsePlatform } from '../registry/platform.ts';
 import type { ImageRecord } from '../store/record.ts';
 import { formatFile, listFiles } from './file-list.ts';
 import { imageJson } from './images.ts';
+import { MONITOR_ADDRESS, type ProfileJson, profileJson, profileLine, readProfile } from './profile-view.ts';
 import { ANSWER_TIMEOUT, withManager } from './reach.ts';
 import { MANAGER_ADDRESS } from './registry-options.ts';
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
+  monitor: {
+    type: 'string',
+    value: 'HOST:PORT',
+    default: MONITOR_ADDRESS,
+    help: 'The monitor, for the start-up profile',
+  },
   platform: { type: 'string', value: 'OS/ARCH[/VARIANT]', help: 'Which of the images of this name' },
   index: { type: 'flag', help: 'Say what the index has, by type' },
   files: { type: 'flag', help: 'List every name, as ls -l does' },
@@ -43,7 +50,7 @@ function countTypes(tree: Tree): Record<string, number> {
   return counts;
 }
 
-function describe(image: ImageRecord): string[] {
+function describe(image: ImageRecord, startUp: ProfileJson | string): string[] {
   const gear = image.gearDigest === undefined ? '(none)' : ociDigest(image.gearDigest);
   const facts = [
     ['Source', image.source],
@@ -56,6 +63,7 @@ function describe(image: ImageRecord): string[] {
     ['Entries', String(image.entries)],
     ['Files', formatBytes(image.fileBytes)],
     ['Objects', `${image.objects} (${formatBytes(image.objectBytes)})`],
+    ['Start-up', typeof startUp === 'string' ? startUp : profileLine(startUp)],
   ] as const;
   const layers = image.layers.map(({ diffId, indexDigest, blobSize, tarSize }, at) => [
     String(at + 1),
@@ -86,8 +94,25 @@ async function print(line: string): Promise<void> {
   if (!process.stdout.write(`${line}\n`)) await once(process.stdout, 'drain');
 }
 
-async function printText(image: ImageRecord, tree: Tree | undefined, index: boolean, files: boolean): Promise<void> {
-  for (const line of describe(image)) await print(line);
+interface Shown {
+  readonly image: ImageRecord;
+  readonly startUp: ProfileJson | string;
+  readonly tree: Tree | undefined;
+}
+
+/** The image's start-up profile, or why there is none. */
+async function startUpOf(monitor: string, image: Digest, signal: AbortSignal): Promise<ProfileJson | string> {
+  try {
+    const profile = await readProfile(monitor, image, signal);
+    return profile === undefined ? 'not learned yet' : profileJson(profile);
+  } catch (error) {
+    signal.throwIfAborted();
+    return `not known, for no monitor answers at ${monitor}: ${messageOf(error)}`;
+  }
+}
+
+async function printText({ image, startUp, tree }: Shown, index: boolean, files: boolean): Promise<void> {
+  for (const line of describe(image, startUp)) await print(line);
   if (tree === undefined) return;
   if (index) {
     await print('');
@@ -119,12 +144,15 @@ IMAGE is the name of the source or of the Gear image, with or without its transp
       const answer = await connection.unary(ImagesService.resolve, request, { signal, timeout: ANSWER_TIMEOUT });
       const image = imageFromWire(answer);
       const tree = values.index || values.files ? await readTree(connection, image.indexDigest, signal) : undefined;
+      const startUp = await startUpOf(values.monitor, image.indexDigest, signal);
       if (values.json) {
         const index =
           tree === undefined || !values.index ? {} : { index: { chunkSize: tree.chunkSize, types: countTypes(tree) } };
         const files = tree === undefined || !values.files ? {} : { files: [...listFiles(tree)] };
-        await print(JSON.stringify({ ...imageJson(image), config: configOf(image), ...index, ...files }, undefined, 2));
-      } else await printText(image, tree, values.index, values.files);
+        await print(
+          JSON.stringify({ ...imageJson(image), startUp, config: configOf(image), ...index, ...files }, undefined, 2),
+        );
+      } else await printText({ image, startUp, tree }, values.index, values.files);
       return EXIT.ok;
     });
   },

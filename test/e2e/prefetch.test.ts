@@ -1,0 +1,116 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { until } from '#core/abort.ts';
+import type { ImageStatus } from '../../driver/status/node-status.ts';
+import { CHUNK, quickImage } from '../images/quick.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
+import { type Cluster, type GearNode, type PublishedImage, startCluster } from '../support/cluster.ts';
+import { gear, gearJson } from '../support/gear.ts';
+
+// A start that touches small files and some chunks of a big one.
+const START = [
+  'sh',
+  '-c',
+  `cat small/0001 small/0007 small/0033 tree/one/leaf >/dev/null; dd if=big bs=${CHUNK} skip=4 count=3 2>/dev/null | sha256sum`,
+];
+
+interface ProfileJson {
+  readonly runs: number;
+  readonly chosen: number;
+  readonly preparedBytes: number;
+  readonly items: readonly unknown[];
+}
+
+describe('a start-up profile', () => {
+  const stack = new AsyncDisposableStack();
+  let cluster: Cluster;
+  let image: PublishedImage;
+  let first: string;
+
+  beforeAll(async () => {
+    cluster = stack.use(await startCluster());
+    image = await cluster.publish('quick:1', quickImage());
+  });
+  afterAll(() => stack.disposeAsync());
+
+  const run = async (node: GearNode, name = image.gear) => {
+    await node.docker.run(['pull', '--quiet', name]);
+    return await node.docker.once(name, START);
+  };
+  const statusOf = async (node: GearNode): Promise<ImageStatus> => {
+    const [found] = (await node.status()).images;
+    if (found === undefined) throw new Error('no image');
+    return found;
+  };
+  const profile = async () =>
+    await gearJson<ProfileJson>([
+      'profile',
+      'show',
+      '--manager',
+      cluster.manager.address,
+      '--monitor',
+      cluster.manager.monitor,
+      image.gear,
+    ]);
+  const demanded = async (node: GearNode) => (await node.status()).objectFilesystem.demandBytes;
+
+  it('is learned from the first node', async () => {
+    const node = await cluster.node();
+    first = await run(node);
+    expect(await demanded(node)).toBeGreaterThan(3 * CHUNK);
+    const learned = await until('a profile', async () => {
+      const found = await profile().catch(() => undefined);
+      return found !== undefined && found.preparedBytes > 0 ? found : undefined;
+    });
+    expect(learned).toMatchObject({ runs: 1, chosen: learned.items.length });
+    // The program's chunks, the small files, and three or four chunks of the big one.
+    expect(learned.chosen).toBeGreaterThan(8);
+    await node[Symbol.asyncDispose]();
+  });
+
+  it('makes a second node fetch nothing or nearly nothing while a container starts', async () => {
+    const node = await cluster.node();
+    await node.docker.run(['pull', '--quiet', image.gear]);
+    const before = await until('the prefetch', async () => {
+      const { startUp } = await statusOf(node);
+      return startUp?.prefetchMilliseconds === undefined ? undefined : startUp;
+    });
+    expect(before.prefetchedChunks).toBe(before.plannedChunks);
+    expect(before.prefetchedWireBytes).toBeLessThan(before.prefetchedBytes);
+    expect(await node.docker.once(image.gear, START)).toBe(first);
+    expect(await demanded(node)).toBe(0);
+    expect(await statusOf(node)).toMatchObject({ state: 'lazy', startUp: { missedChunks: 0 } });
+    await node[Symbol.asyncDispose]();
+  });
+
+  it('loses to whoever reads at once, and nothing is fetched twice', async () => {
+    const node = await cluster.node({ driver: { args: ['--audit', '1'] } });
+    expect(await run(node)).toBe(first);
+    await until(
+      'the end of the prefetch',
+      async () => (await statusOf(node)).startUp?.prefetchMilliseconds !== undefined,
+    );
+    const { startUp } = await statusOf(node);
+    // Watched in full: what was brought was needed.
+    expect(startUp?.unusedChunks).toBeLessThanOrEqual(2);
+    expect(startUp?.missedChunks).toBe(0);
+    await node[Symbol.asyncDispose]();
+  });
+
+  it('is exported, forgotten, and imported again', async () => {
+    const at = ['--manager', cluster.manager.address, '--monitor', cluster.manager.monitor];
+    const exported = await gear(['profile', 'export', ...at, image.gear]);
+    expect(exported.exitCode).toBe(0);
+    await using folder = await temporaryFolder();
+    const file = join(folder.path, 'profile.json');
+    await writeFile(file, exported.stdout);
+    expect((await gear(['profile', 'reset', ...at, image.gear])).exitCode).toBe(0);
+    expect((await gear(['profile', 'show', ...at, image.gear])).stderr).toContain('no start-up profile');
+    const imported = await gear(['profile', 'import', ...at, '--file', file, image.gear]);
+    expect(imported).toMatchObject({ exitCode: 0 });
+    expect((await profile()).items).toHaveLength((JSON.parse(exported.stdout) as { items: unknown[] }).items.length);
+    const shown = await gear(['inspect', ...at.slice(0, 2), '--monitor', cluster.manager.monitor, image.gear]);
+    expect(shown.stdout).toContain('Start-up');
+  });
+});
