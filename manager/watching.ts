@@ -45,7 +45,7 @@ export async function addWatching(
     log,
   });
   const { queue, watches, client } = service;
-  for (const state of ['waiting', 'converting', 'ready', 'failed'] as const) {
+  for (const state of ['waiting', 'converting', 'ready', 'failed', 'ignored'] as const) {
     metrics.gauge(`gear_watched_${state}`, `Tags of registries that are ${state}`, () => queue.count(state));
   }
   metrics.gauge(

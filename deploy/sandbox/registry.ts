@@ -9,6 +9,8 @@ import { RunningProcess } from './process.ts';
 export interface RegistryOptions {
   /** Wants this name and password of everybody. */
   readonly login?: { readonly user: string; readonly password: string };
+  /** Tells this URL what is pushed and deleted. */
+  readonly notify?: string;
 }
 
 /** One request as the registry logged it. */
@@ -30,14 +32,19 @@ export interface Registry extends AsyncDisposable {
   requests(): RegistryRequest[];
 }
 
-function configOf(folder: string, port: number, login: boolean): string {
-  const auth = login ? { auth: { htpasswd: { realm: 'test', path: join(folder, 'htpasswd') } } } : {};
+function notificationsTo(url: string): Record<string, unknown> {
+  return { endpoints: [{ name: 'test', url, timeout: '2s', threshold: 3, backoff: '1s' }] };
+}
+
+function configOf(folder: string, port: number, { login, notify }: RegistryOptions): string {
+  const auth = login !== undefined ? { auth: { htpasswd: { realm: 'test', path: join(folder, 'htpasswd') } } } : {};
   return JSON.stringify({
     version: 0.1,
     log: { level: 'info', accesslog: { disabled: false } },
     storage: { filesystem: { rootdirectory: join(folder, 'data') }, delete: { enabled: true } },
     http: { addr: `127.0.0.1:${port}`, secret: 'of-a-test' },
     ...auth,
+    ...(notify === undefined ? {} : { notifications: notificationsTo(notify) }),
   });
 }
 
@@ -56,7 +63,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const port = await freePort();
   await mkdir(join(folder.path, 'data'));
   const config = join(folder.path, 'config.yml');
-  await writeFile(config, configOf(folder.path, port, options.login !== undefined));
+  await writeFile(config, configOf(folder.path, port, options));
   if (options.login !== undefined) {
     await writeFile(join(folder.path, 'htpasswd'), await htpasswd(options.login.user, options.login.password));
   }
