@@ -25,6 +25,15 @@ export interface WatchParts {
   readonly log: Logger;
 }
 
+/** What a look at everything found. */
+interface Looked {
+  readonly repositories: number;
+  readonly tags: number;
+  /** Repositories that could not be read, and why the last of them could not. */
+  readonly unsure: number;
+  readonly reason: unknown;
+}
+
 /**
  * Watches a registry: looks at all its repositories and tags now and then, and at once at those that a notification names. What it finds it offers to
  * the queue. Nothing that a notification says is believed: it only says where to look. Disposing it ends it.
@@ -112,8 +121,11 @@ export class RegistryWatch implements AsyncDisposable {
   async #passOnce(signal: AbortSignal): Promise<boolean> {
     const began = performance.now();
     try {
-      const { repositories, tags, unsure } = await this.#lookAtAll(signal);
-      if (unsure > 0) throw new GearError('unavailable', `${unsure} of ${repositories} repositories could not be read`);
+      const { repositories, tags, unsure, reason } = await this.#lookAtAll(signal);
+      if (unsure > 0) {
+        const count = `${unsure} of ${repositories} repositories could not be read`;
+        throw new GearError('unavailable', `${count}: ${messageOf(reason)}`, { cause: reason });
+      }
       if (this.#failures > 0 || this.#passes === 0) {
         this.#log.info({ repositories, tags, ms: Math.round(performance.now() - began) }, 'the registry is watched');
       }
@@ -131,12 +143,13 @@ export class RegistryWatch implements AsyncDisposable {
     }
   }
 
-  async #lookAtAll(signal: AbortSignal): Promise<{ repositories: number; tags: number; unsure: number }> {
+  async #lookAtAll(signal: AbortSignal): Promise<Looked> {
     const { spec, queue } = this.#parts;
     const seen = new Set<string>();
     const unsure = new Set<string>();
     let repositories = 0;
     let inARow = 0;
+    let reason: unknown;
     const names = this.#repositories(signal);
     let givenUp = false;
     const worker = async () => {
@@ -150,6 +163,7 @@ export class RegistryWatch implements AsyncDisposable {
         } catch (error) {
           signal.throwIfAborted();
           unsure.add(repository);
+          reason = error;
           givenUp = ++inARow >= MAX_FAILURES;
           if (givenUp) throw error;
           this.#log.debug({ err: error, repository }, 'a repository could not be read');
@@ -163,7 +177,7 @@ export class RegistryWatch implements AsyncDisposable {
       if (![...unsure].some((repository) => source.startsWith(`docker://${spec.host}/${repository}:`)))
         queue.gone(source);
     }
-    return { repositories, tags: seen.size, unsure: unsure.size };
+    return { repositories, tags: seen.size, unsure: unsure.size, reason };
   }
 
   /** The names of the repositories that are watched, each once. */
