@@ -8,6 +8,7 @@ import { dockerChecks } from './docker-checks.ts';
 import { driverChecks, lookAtDriver } from './driver.ts';
 import { featureChecks } from './kernel-checks.ts';
 import { lookAtManager, managerChecks } from './manager.ts';
+import { lookAtNfs, nfsChecks } from './nfs.ts';
 import { lookAtPlace, placeChecks } from './place.ts';
 import { lookAtTools, toolChecks } from './tools.ts';
 
@@ -75,5 +76,8 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     ...toolChecks(tools),
     ...driverChecks(driver, docker.engine?.storageDriver === pluginName),
     ...managerChecks(manager),
+    ...(manager.health === 'SERVING'
+      ? nfsChecks(await lookAtNfs(manager.address, driver.status?.nfs, { signal }))
+      : []),
   ];
 }

@@ -19,7 +19,9 @@ export interface DriverFacts {
   /** What the plugin implements; undefined: it does not answer, `pluginError` says why ('' where there is no socket at all). */
   readonly implements: readonly string[] | undefined;
   readonly pluginError: string;
-  readonly status: Pick<NodeStatus, 'version' | 'manager' | 'managerAway' | 'images'> | undefined;
+  readonly status:
+    | (Pick<NodeStatus, 'version' | 'manager' | 'managerAway' | 'images'> & Partial<Pick<NodeStatus, 'nfs'>>)
+    | undefined;
   readonly statusError: string;
 }
 

@@ -7,6 +7,7 @@ const GROUPS: Readonly<Record<string, string>> = {
   tools: 'Tools',
   driver: 'Driver',
   manager: 'Manager',
+  nfs: 'NFS (optional)',
 };
 
 const WORDS: Readonly<Record<CheckState, string>> = { ok: 'ok', warning: 'warning', missing: 'MISSING', unknown: '-' };

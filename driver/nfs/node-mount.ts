@@ -200,6 +200,8 @@ export class NodeMount implements AsyncDisposable {
     if (isGearError(error, 'corrupt') || isOther || (said !== '' && wrong.test(said))) {
       this.#set('refused', `not the store of this manager, or not its bytes: ${messageOf(error)}`);
       await this.#drop();
+    } else if (/unknown filesystem type|No such device/.test(said)) {
+      this.#set('off', 'this kernel has no NFS client (modprobe nfsv4)');
     } else if (isGearError(error, 'failed-precondition') && this.#held === undefined && said === '') {
       this.#set('off', messageOf(error));
     } else {
