@@ -3,6 +3,7 @@ import { GearError } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { expectIndexes } from '../images/compile.ts';
 import type { ImageStore } from '../images/image-store.ts';
+import { probe } from '../kernel/probe.ts';
 import type { NodePaths } from '../paths.ts';
 import { ManagerImages } from '../remote/manager-images.ts';
 import { Snapshots } from '../snapshots/snapshots.ts';
@@ -54,7 +55,7 @@ export class ContainerdFrontEnd implements AsyncDisposable {
     const links = await ShortLinks.open(join(paths.root, 'l'), (id) => metadata.byId(id) !== undefined);
     const remote = stack.use(new ManagerImages(manager));
     const conversions = stack.use(new Conversions(remote, log));
-    const layers = stack.use(new KnownLayers(remote, images, log));
+    const layers = stack.use(new KnownLayers(remote, images, log, await whyNotLazy(paths.root)));
     const snapshotter = await Snapshotter.open({ metadata, snapshots, images, links, layers, conversions, log });
     expectIndexes();
     return new ContainerdFrontEnd({ snapshots, snapshotter, conversions, log }, stack.move());
@@ -72,4 +73,10 @@ export class ContainerdFrontEnd implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
+}
+
+/** What keeps this kernel from mounting lazy layers. */
+async function whyNotLazy(root: string): Promise<string | undefined> {
+  const { works, detail } = await probe('data-layers', root);
+  return works ? undefined : `this kernel mounts no lazy layers (data-only layers of overlayfs, Linux 6.5): ${detail}`;
 }

@@ -27,10 +27,14 @@ export class KnownLayers implements Disposable {
   readonly #ahead = new Map<Digest, NodeJS.Timeout>();
   readonly #stop = new AbortController();
 
-  constructor(manager: ManagerImages, images: ImageStore, log: Logger) {
+  readonly #unable: string | undefined;
+
+  /** `unable`: why this node can mount no lazy layer at all. */
+  constructor(manager: ManagerImages, images: ImageStore, log: Logger, unable?: string) {
     this.#manager = manager;
     this.#images = images;
     this.#log = log;
+    this.#unable = unable;
   }
 
   /**
@@ -39,6 +43,7 @@ export class KnownLayers implements Disposable {
    */
   async find(request: LayerRequest, lowers: () => Promise<readonly string[]>): Promise<Found> {
     const { layer } = request;
+    if (this.#unable !== undefined) return ordinary(this.#unable);
     if (layer === undefined) return ordinary('the client did not say which layer it is (see deploy/containerd)');
     this.#fetchAhead(request.layers.filter((other) => other !== layer));
     try {

@@ -63,7 +63,7 @@ export class Snapshotter {
       metadata.transaction(() => metadata.remove(snapshot.id));
     }
     const snapshotter = new Snapshotter(parts);
-    await snapshotter.cleanup();
+    await snapshotter.#removeOrphans();
     return snapshotter;
   }
 
@@ -178,8 +178,13 @@ export class Snapshotter {
     return { size: own.size + lazy.size, inodes: own.inodes + lazy.inodes };
   }
 
-  /** Removes the folders that no snapshot has. */
+  /** Removes the folders that no snapshot has, and the images that nothing uses. */
   async cleanup(): Promise<void> {
+    await this.#removeOrphans();
+    await this.#parts.images.sweep();
+  }
+
+  async #removeOrphans(): Promise<void> {
     const { metadata, snapshots, log } = this.#parts;
     const orphans = snapshots.list().filter(({ id }) => metadata.byId(Number(id)) === undefined);
     // The latest first: those below go after those that stand on them.
@@ -223,11 +228,20 @@ export class Snapshotter {
     try {
       const { id } = await this.#publish({ ...request, key: name }, 'committed', { image });
       await images.addUser(image, snapshots.get(String(id)).folder);
+      // The last layer of the image: what its containers need is made ready while the client goes on.
+      if (layer.layers.length <= 1) this.#makeReady(id);
     } catch (error) {
       // Somebody else was faster with the same layer: so it is there.
       if (this.#committedAs(layer.target, parentId) === undefined) throw error;
     }
     throw new GearError('already-exists', `snapshot ${name} needs no unpacking`);
+  }
+
+  #makeReady(id: number): void {
+    const { snapshots, log } = this.#parts;
+    void snapshots.plan(String(id), { writable: false }).catch((err: unknown) => {
+      log.info({ err, id }, 'layers not made ready; they are when a container starts');
+    });
   }
 
   /** The name of a committed snapshot that is this layer on this parent. */

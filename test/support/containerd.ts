@@ -107,6 +107,16 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   };
   let running = await launch();
   stack.defer(() => running[Symbol.asyncDispose]());
+  // A container's processes carry no name of ours: what is left when a test fails has to be ended while containerd still knows it.
+  stack.defer(async () => {
+    if (!running.running) return;
+    for (const namespace of ['default', 'k8s.io']) {
+      const tasks = await ctr('--namespace', namespace, 'tasks', 'list', '--quiet');
+      for (const id of tasks.split('\n').filter((line) => line !== '')) {
+        await ctr('--namespace', namespace, 'tasks', 'delete', '--force', id).catch(() => {});
+      }
+    }
+  });
   const owned = stack.move();
   let count = 0;
   return {
