@@ -5,6 +5,7 @@ import { MAX_DIGESTS_PER_REQUEST } from '#core/grpc/limits.ts';
 import { ContentStoreService, type WriteRequest } from '#proto/gen/gear/v1/objects.ts';
 import { Spool, type SpooledObject } from './spool.ts';
 import type { TargetObjects } from './target.ts';
+import { WRITE_OBJECTS } from './write-objects.ts';
 
 /** A spool that has grown to this is uploaded, while the next one is filled. */
 const SPOOL_BYTES = 64 * 1024 * 1024;
@@ -82,7 +83,7 @@ export class Upload implements TargetObjects {
     const missing = new Set(answer.digests.map(digestFromBytes));
     const objects = [...spool.objects.values()].filter(({ digest }) => missing.has(digest));
     if (objects.length === 0) return;
-    const written = await connection.clientStream(ContentStoreService.write, writeRequests(spool, objects), { signal });
+    const written = await connection.clientStream(WRITE_OBJECTS, writeRequests(spool, objects), { signal });
     this.#newObjects += Number(written.objects);
     this.#newBytes += Number(written.bytes);
   }
