@@ -108,6 +108,24 @@ describe('containerd with unmodified images', () => {
     expect(images[0]?.bytesHere).toBeLessThan((images[0]?.bytes ?? 0) / 2);
   });
 
+  it('shares lazy layers between namespaces', async () => {
+    const other = (...args: string[]) => node.containerd.ctr('--namespace', 'other', ...args);
+    const from = cluster.registry.requests().length;
+    await node.containerd.rpull(image, { namespace: 'other' });
+    expect(await other('run', '--rm', '--snapshotter', 'gear', image, 'shared', 'cat', '/etc/marker')).toContain(
+      'quick',
+    );
+    expect(
+      cluster.registry
+        .requests()
+        .slice(from)
+        .some(({ bytes }) => bytes > 100_000),
+    ).toBe(false);
+    expect((await node.status()).containerd).toMatchObject({ lazy: 3, committed: 3, ordinary: [] });
+    await other('images', 'remove', '--sync', image);
+    expect((await node.status()).containerd).toMatchObject({ lazy: 3, committed: 3 });
+  });
+
   it('tells what the image takes on this disk, and what the disk has', async () => {
     const usages = await node.containerd.ctr('snapshots', '--snapshotter', 'gear', 'usage', '-b');
     const sizes = usages

@@ -21,7 +21,7 @@ export interface Containerd extends AsyncDisposable {
   /** Runs `ctr ARGS`; throws with its output when it fails. Gives what it printed. */
   ctr(...args: readonly string[]): Promise<string>;
   /** Pulls an image by the protocol of remote snapshotters (`ctr-remote images rpull`), for the snapshotter "gear". */
-  rpull(image: string, ...options: readonly string[]): Promise<string>;
+  rpull(image: string, options?: { readonly namespace?: string }): Promise<string>;
   /** Runs a command in a new container to its end and gives what it printed. */
   run(snapshotter: string, image: string, ...command: readonly string[]): Promise<string>;
   /** Starts a container that stays, named `id`, and waits until it runs. */
@@ -126,8 +126,10 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
       return running;
     },
     ctr,
-    rpull: async (image, ...more) =>
-      await command('ctr-remote', ['images', 'rpull', '--plain-http', '--snapshotter', 'gear', ...more, image]),
+    rpull: async (image, { namespace = 'default' } = {}) => {
+      const args = ['--namespace', namespace, 'images', 'rpull', '--plain-http', '--snapshotter', 'gear', image];
+      return await command('ctr-remote', args);
+    },
     run: async (snapshotter, image, ...args) =>
       await ctr('run', '--rm', '--snapshotter', snapshotter, image, `run-${process.pid}-${count++}`, ...args),
     start: async (snapshotter, image, id, ...args) => {
