@@ -7,6 +7,9 @@ import { startManager } from './manager.ts';
 import { Layout } from './store/layout.ts';
 import { verifyCommand } from './verify-command.ts';
 
+/** Where images may come from and go to that clients name: never files of this machine. */
+const REMOTE_TRANSPORTS = ['docker', 'docker-daemon'] as const;
+
 const command: Command<typeof MANAGER_OPTIONS> = {
   name: 'manager',
   summary: 'Runs the manager: the store of objects, indexes and images, the converter, gRPC and HTTP.',
@@ -27,7 +30,14 @@ There is no authentication: let only nodes of the cluster reach the addresses it
       config,
       log,
       convert: async (request, options) =>
-        await convertImage(request, { ...options, scratch, slots, access: config.access, log }),
+        await convertImage(request, {
+          ...options,
+          scratch,
+          slots,
+          access: config.access,
+          log,
+          transports: REMOTE_TRANSPORTS,
+        }),
     });
     const stopped = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => stopped.resolve(), { once: true });

@@ -5,7 +5,7 @@ import { summarize } from '#core/index/objects.ts';
 import { stack } from '#core/index/stack.ts';
 import { daemonImageId } from '../registry/daemon-image.ts';
 import { formatPlatform, type Platform, platformMatches } from '../registry/platform.ts';
-import { formatReference, parseReference } from '../registry/reference.ts';
+import { formatReference, type ImageReference, parseReference } from '../registry/reference.ts';
 import { convertLayers } from './convert-layers.ts';
 import { type FetchedImage, fetchImage, fetchWhole } from './fetch.ts';
 import { buildGearImage } from './gear-image.ts';
@@ -33,6 +33,7 @@ export async function convertImage(request: ConversionRequest, options: Conversi
   const { log, signal, access } = options;
   const source = parseReference(request.source);
   const destination = request.noPush === true ? undefined : destinationFor(source, request.destination);
+  checkTransports(options, source, destination);
   await using scratch = await openScratch(options.scratch);
   const progress = new Progress(options.onProgress);
   progress.update({ phase: 'resolve' });
@@ -46,6 +47,15 @@ export async function convertImage(request: ConversionRequest, options: Conversi
     'image converted',
   );
   return result;
+}
+
+function checkTransports({ transports }: ConversionOptions, ...references: (ImageReference | undefined)[]): void {
+  if (transports === undefined) return;
+  for (const reference of references) {
+    if (reference === undefined || transports.includes(reference.transport)) continue;
+    const advice = 'convert it with "gear convert --local" on the machine that it is on';
+    throw new GearError('permission-denied', `${formatReference(reference)}: not for others to name here; ${advice}`);
+  }
 }
 
 async function convertOrRenew(job: Job): Promise<ConversionResult> {

@@ -1,5 +1,6 @@
 import type { Logger } from '#core/log.ts';
 import type { RegistryAccess } from '../registry/access.ts';
+import type { Transport } from '../registry/reference.ts';
 import type { Slots } from './slots.ts';
 import type { ConversionTarget, ImageRecord, Platform } from './target.ts';
 
@@ -42,6 +43,8 @@ export interface ConversionOptions {
   readonly access?: RegistryAccess | undefined;
   /** How many conversions work at the same time; undefined: two in this process. One that finds nothing to do does not wait. */
   readonly slots?: Slots | undefined;
+  /** Where images may come from and go to; undefined: anywhere. Who converts for others must not let them name files of this machine. */
+  readonly transports?: readonly Transport[] | undefined;
   readonly log: Logger;
   readonly signal: AbortSignal;
   /** Called at every step, often; the receiver limits its rate. */

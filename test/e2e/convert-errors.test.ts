@@ -3,6 +3,8 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { connect } from '#core/grpc/client.ts';
+import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { gear } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
 import { freePort } from '../../deploy/sandbox/ports.ts';
@@ -170,6 +172,14 @@ describe('gear convert refuses', () => {
     await refused(['--platform', 'linux', `${host}/team/quick:1`], /os\/architecture/, 2);
     await refused([`${host}/team/quick:1`, `${host}/team/quick:1`], /replace its source/, 2);
     await refused([`${host}/team/quick:1`, 'docker-archive:/tmp/x.tar'], /docker:\/\/, docker-daemon: or oci:/, 2);
+  });
+
+  it('files of the manager, if a client names them', async () => {
+    using connection = connect(bench.manager.address);
+    const source = await layout([{ blob: gzipSync(LAYER), tar: LAYER }]);
+    const request = { source, destination: `${host}/team/x:1`, platform: undefined, force: false, noPush: false };
+    const call = Array.fromAsync(connection.serverStream(ImagesService.convert, request));
+    await expect(call).rejects.toThrow(expect.objectContaining({ code: 'permission-denied' }));
   });
 
   it('a destination that does not take it, keeping nothing', async () => {
