@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { cachedBench } from './cached.ts';
 import { conversionBench } from './conversion.ts';
+import { fetchBench } from './fetch.ts';
 import { memoryBench } from './memory.ts';
 import { type Bench, lineOf, type Result, reached } from './result.ts';
 import { smallFilesBench } from './small-files.ts';
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   memory: memoryBench,
   cached: cachedBench,
   starts: startsBench,
+  fetch: fetchBench,
 };
 
 const { values, positionals } = parseArgs({
