@@ -3,7 +3,8 @@ import { GearError } from '#core/errors.ts';
 import { type MonitorServer, MonitorService, type Profile as WireProfile } from '#proto/gen/gear/v1/monitor.ts';
 import type { Nodes } from '../monitor/nodes.ts';
 import { MAX_ITEMS, Profile } from '../monitor/profile.ts';
-import type { Profiles } from '../monitor/profiles.ts';
+import { isFresh } from '../monitor/profile-plan.ts';
+import { type Profiles, piecesOf } from '../monitor/profiles.ts';
 import type { Handlers } from './handlers.ts';
 
 /** How often nodes are to report. */
@@ -37,7 +38,8 @@ export function monitorService(nodes: Nodes, profiles: Profiles, handlers: Handl
       const digest = parseDigest(image);
       const profile = await profiles.get(digest, { signal });
       await using pack = await profiles.openPack(digest);
-      return profileToWire(profile, pack?.bytes ?? 0);
+      const isPrepared = pack !== undefined && isFresh(piecesOf(profile), pack.frames);
+      return profileToWire(profile, isPrepared ? pack.bytes : 0);
     }),
     putProfile: handlers.unary(MonitorService.putProfile, async (profile) => {
       await profiles.put(profileFromWire(profile));

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import { cachedBench } from './cached.ts';
+import { coldStartBench } from './cold-start.ts';
 import { conversionBench } from './conversion.ts';
 import { fetchBench } from './fetch.ts';
 import { memoryBench } from './memory.ts';
@@ -14,6 +15,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   cached: cachedBench,
   starts: startsBench,
   fetch: fetchBench,
+  cold: coldStartBench,
 };
 
 const { values, positionals } = parseArgs({
