@@ -203,6 +203,8 @@ export class ImageStore {
     }
     const lower = join(image.folder, 'mnt');
     using _lock = await this.#locks.acquire(id);
+    // Not where it was removed while we waited: the folder would come back.
+    this.get(id);
     if (findMount(lower) === undefined) {
       await mkdir(lower, { recursive: true });
       await mountIndexImage(compiled, lower);
@@ -236,11 +238,13 @@ export class ImageStore {
     await this.#removeUnused(image);
   }
 
-  /** Removes the images that no layer uses; for the start, when a crash may have left some. */
+  /** Removes the images that no layer uses: a crash may have left some, or something that was brought here ahead of its use. */
   async sweep(): Promise<void> {
-    for (const image of this.list()) {
-      using _lock = await this.#locks.acquire(image.id);
-      await this.#removeUnused(image);
+    for (const { id } of this.list()) {
+      using _lock = await this.#locks.acquire(id);
+      // Somebody else may have removed it meanwhile.
+      const image = this.#images.get(id);
+      if (image !== undefined) await this.#removeUnused(image);
     }
   }
 
