@@ -1,4 +1,5 @@
-import { writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '#core/abort.ts';
@@ -98,6 +99,16 @@ describe('a start-up profile', () => {
     await node[Symbol.asyncDispose]();
   });
 
+  it('serves the next version of the image from its first start on', async () => {
+    const next = await cluster.publish('quick:2', quickImage('the second version'));
+    const node = await cluster.node();
+    await node.docker.run(['pull', '--quiet', next.gear]);
+    await until('the prefetch', async () => (await statusOf(node)).startUp?.prefetchMilliseconds !== undefined);
+    expect(await node.docker.once(next.gear, START)).toBe(first);
+    expect(await demanded(node)).toBe(0);
+    await node[Symbol.asyncDispose]();
+  });
+
   it('is exported, forgotten, and imported again', async () => {
     const at = ['--manager', cluster.manager.address, '--monitor', cluster.manager.monitor];
     const exported = await gear(['profile', 'export', ...at, image.gear]);
@@ -112,5 +123,24 @@ describe('a start-up profile', () => {
     expect((await profile()).items).toHaveLength((JSON.parse(exported.stdout) as { items: unknown[] }).items.length);
     const shown = await gear(['inspect', ...at.slice(0, 2), '--monitor', cluster.manager.monitor, image.gear]);
     expect(shown.stdout).toContain('Start-up');
+  });
+
+  it('is not needed: damaged, or with objects that are gone, containers start all the same', async () => {
+    const { manager } = cluster;
+    const profiles = join(manager.root, 'profiles');
+    // Of the second version's profile, an object that its start does not really need is gone.
+    const leaf = createHash('sha256').update('leaf of one\n').digest('hex');
+    await rm(join(manager.root, 'objects', leaf.slice(0, 2), leaf.slice(2)));
+    for (const name of await readdir(profiles)) if (name.endsWith('.pack')) await rm(join(profiles, name));
+    const node = await cluster.node();
+    const other = image.gear.replace(/1$/, '2');
+    await node.docker.run(['pull', '--quiet', other]);
+    expect(await node.docker.once(other, ['sh', '-c', 'cat small/0007 | head -n 1'])).toBe('small file 7');
+    await manager.stop();
+    for (const name of await readdir(profiles)) await writeFile(join(profiles, name), 'damaged');
+    await manager.start();
+    await node.docker.run(['pull', '--quiet', image.gear]);
+    expect(await node.docker.once(image.gear, ['sh', '-c', 'cat small/0001 | head -n 1'])).toBe('small file 1');
+    await node[Symbol.asyncDispose]();
   });
 });
