@@ -190,7 +190,7 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
 
 /** Unmounts all of a root whose driver is stopped, and ends its object filesystem. */
 export async function shutDownNode(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<void> {
-  await using node = await openNode(config, log, signal);
+  await using node = await openNode({ ...config, dataPath: 'fuse' }, log, signal);
   for (const { snapshots } of node.plugin.drivers()) await snapshots.unmountAll();
   await node.images.unmountAll();
   await detachNfs(node.paths.nfs, { timeout: 5_000 });

@@ -120,10 +120,6 @@ export class NodeMount implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    // What an earlier driver left: its containers keep what they have.
-    await detachNfs(this.#options.target, { timeout: CALL_MS }).catch((err: unknown) =>
-      this.#options.log.error({ err }, 'the NFS mount of an earlier run cannot be detached'),
-    );
     while (!signal.aborted) {
       await this.look();
       const isRefused = this.#status.state === 'refused' || this.#status.state === 'off';
@@ -134,8 +130,11 @@ export class NodeMount implements AsyncDisposable {
   async #look(): Promise<void> {
     try {
       if (this.#held !== undefined && findNfsMount(this.#options.target) === undefined) await this.#drop();
-      if (this.#held === undefined) await this.#mount();
-      else await this.#check(this.#held, this.#status.state !== 'trusted');
+      if (this.#held === undefined) {
+        // What an earlier driver left, or another put there: containers that have it keep it.
+        await detachNfs(this.#options.target, { timeout: CALL_MS, signal: this.#stop.signal });
+        await this.#mount();
+      } else await this.#check(this.#held, this.#status.state !== 'trusted');
       this.#checkedAt = performance.now();
       this.#silentSince = undefined;
       this.#set('trusted', '');

@@ -82,6 +82,7 @@ describe("a kernel's NFS client", () => {
 
   beforeAll(async () => {
     try {
+      program('qemu-system-x86_64');
       kernel = await vmKernel();
     } catch (error) {
       reason = `no kernel to boot: ${messageOf(error)}`;
