@@ -17,6 +17,9 @@ const command: Command<typeof MANAGER_OPTIONS> = {
   details: `
 Where it really listens is in the log line "ready" and, while it runs, in addresses.json in its root. It stops on SIGTERM and SIGINT: it takes nothing new,
 lets calls under way end for --stop-timeout, and ends the rest.
+With --watch the images of a registry are converted as they appear, and pushed beside them as NAME-gear:TAG. The registry tells of a push at once when its
+"notifications" have an endpoint http://HTTP-ADDRESS/notifications; else the next look at all tags finds it. With --watch or --upstream the HTTP address is a
+registry, too: a pull of NAME:TAG from it, or through it as one of dockerd's "registry-mirrors", gives the Gear image of the upstream's NAME:TAG.
 There is no authentication: let only nodes of the cluster reach the addresses it listens on.`,
   run: async (values, _operands, signal) => {
     // Objects are for all nodes to read, whatever this process was started with.

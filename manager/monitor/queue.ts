@@ -118,6 +118,7 @@ export class ConversionQueue implements AsyncDisposable {
    * some time ago: one that failed is not tried again before its time.
    */
   async want(source: string, digest: Digest, signal: AbortSignal): Promise<Settled> {
+    this.#stop.signal.throwIfAborted();
     const tag = this.#tags.get(source);
     const isSame = tag?.digest === digest;
     if (isSame && tag.state === 'ignored') return tag.state;

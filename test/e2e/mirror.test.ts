@@ -8,7 +8,7 @@ import { type Registry, startRegistry } from '../../deploy/sandbox/registry.ts';
 import { pushImage, quickImage, smallContent } from '../images/quick.ts';
 import { archive, file } from '../images/tar-bytes.ts';
 import { type GearNode, startNode } from '../support/cluster.ts';
-import { pushTiny } from '../support/raw-push.ts';
+import { pushList, pushTiny } from '../support/raw-push.ts';
 
 describe('the registry endpoint', () => {
   const stack = new AsyncDisposableStack();
@@ -82,6 +82,22 @@ describe('the registry endpoint', () => {
     expect(part.bytes.equals(whole.bytes.subarray(1000, 2000))).toBe(true);
     const head = await get(path, { method: 'HEAD' });
     expect([head.status, head.answer.headers.get('content-length')]).toEqual([200, String(blob.size)]);
+  });
+
+  it('gives of a multi-arch list one that has the Gear image and the other platforms as they were', async () => {
+    const [here, elsewhere] = process.arch === 'arm64' ? ['arm64', 'amd64'] : ['amd64', 'arm64'];
+    const own = (await pushImage(quickImage('of a list'), `docker://${registry.host}/team/multi:own`)).manifestDigest;
+    const other = await pushTiny(registry.host, 'team/multi', 'other', 'of another platform');
+    await pushList(registry.host, 'team/multi', '1', [
+      { digest: other, architecture: elsewhere as string },
+      { digest: own, architecture: here as string },
+    ]);
+    const { bytes, answer } = await get('team/multi/manifests/1');
+    expect(answer.headers.get('content-type')).toBe('application/vnd.oci.image.index.v1+json');
+    const { manifests } = JSON.parse(bytes.toString()) as { manifests: { digest: string }[] };
+    expect([manifests[0]?.digest, manifests[1]?.digest === own]).toEqual([other, false]);
+    expect(await node.docker.once(`${manager.http}/team/multi:1`, ['cat', '/etc/marker'])).toBe('of a list');
+    expect((await node.status()).images.filter(({ state }) => state === 'lazy')).toHaveLength(3);
   });
 
   it('gives the original where there is no Gear image to be had', async () => {

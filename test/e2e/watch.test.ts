@@ -49,10 +49,9 @@ describe('a watched registry', () => {
     manager = stack.use(
       await startManager({
         insecureRegistries: [registry.host],
-        // Only what notifications say comes quickly.
         args: [
           ...['--http-listen', http, '--watch', `docker://${registry.host}`],
-          ...['--watch-interval', '4', '--watch-keep', '1'],
+          ...['--watch-interval', '2', '--watch-keep', '1'],
         ],
       }),
     );
@@ -83,7 +82,7 @@ describe('a watched registry', () => {
     const changed = { ...image, layers: [...image.layers, { tar: archive(file('etc/marker', 'moved\n')) }] };
     const { manifestDigest: digest } = await pushImage(changed, `docker://${quick}`);
     await stateOf(manager, `docker://${quick}`, 'ready', digest);
-    await sleep(5500);
+    await sleep(3500);
     expect((await list(manager)).map(({ sourceDigest }) => sourceDigest)).toEqual(
       expect.arrayContaining([old, digest]),
     );

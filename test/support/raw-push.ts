@@ -59,6 +59,29 @@ export async function pushTiny(
   return digestOf(manifest);
 }
 
+/** Tags a multi-arch list of manifests that the repository has. Gives its digest. */
+export async function pushList(
+  host: string,
+  repository: string,
+  tag: string,
+  entries: readonly { readonly digest: string; readonly architecture: string }[],
+): Promise<string> {
+  const manifests = [];
+  for (const { digest, architecture } of entries) {
+    const answer = await fetch(`http://${host}/v2/${repository}/manifests/${digest}`, {
+      headers: { accept: MANIFEST_TYPE },
+    });
+    const { length: size } = Buffer.from(await answer.arrayBuffer());
+    manifests.push({ mediaType: MANIFEST_TYPE, digest, size, platform: { os: 'linux', architecture } });
+  }
+  const type = 'application/vnd.oci.image.index.v1+json';
+  const list = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: type, manifests }));
+  const headers = { 'content-type': type };
+  const body = new Uint8Array(list);
+  await ask(`http://${host}/v2/${repository}/manifests/${tag}`, { method: 'PUT', headers, body }, 201);
+  return digestOf(list);
+}
+
 /** Deletes a manifest, and with it its tags. */
 export async function deleteManifest(host: string, repository: string, digest: string): Promise<void> {
   await ask(`http://${host}/v2/${repository}/manifests/${digest}`, { method: 'DELETE' }, 202);
