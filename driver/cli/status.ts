@@ -5,6 +5,7 @@ import { defineCommand, EXIT, main } from '#core/cli/command.ts';
 import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { GearError, isErrno } from '#core/errors.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
+import type { PrefetchStats } from '../objectfs/interface.ts';
 import { DEFAULT_ROOT, nodePaths } from '../paths.ts';
 import type { SourceStats } from '../remote/manager-source.ts';
 import { CONTROL_SOCKET } from '../status/control-server.ts';
@@ -78,6 +79,18 @@ function containerdLines({ containerd }: NodeStatus): string[] {
   ];
 }
 
+/** What the start-up profile did for one image. */
+function startLine(image: string, startUp: PrefetchStats): string {
+  const { plannedChunks, prefetchedChunks, prefetchedBytes, prefetching, unusedChunks, missedChunks } = startUp;
+  const brought =
+    plannedChunks === undefined
+      ? 'no profile'
+      : `${prefetchedChunks} of ${plannedChunks} chunks of its profile (${formatBytes(prefetchedBytes)})${prefetching ? ' so far' : ''}`;
+  const unused = unusedChunks === undefined ? '' : `, ${unusedChunks} not used`;
+  const missed = missedChunks === undefined ? '' : `, ${missedChunks} touched that it lacks`;
+  return `${image.slice(0, 12)} start: ${brought}${unused}${missed}; last waited for ${startUp.lastDemandMilliseconds} ms after its mount`;
+}
+
 /** The text for people. */
 export function statusText(status: NodeStatus): string {
   const { objectFilesystem: stats } = status;
@@ -108,6 +121,9 @@ export function statusText(status: NodeStatus): string {
     String(image.users),
     String(image.mounts),
   ]);
+  const starts = status.images.flatMap(({ image, startUp }) =>
+    startUp === undefined ? [] : [startLine(image, startUp)],
+  );
   const header = [
     'IMAGE',
     'STATE',
@@ -121,7 +137,8 @@ export function statusText(status: NodeStatus): string {
     'USERS',
     'MOUNTS',
   ];
-  return `${lines.join('\n')}\n\n${rows.length === 0 ? 'No images.' : formatTable(header, rows)}\n`;
+  const table = rows.length === 0 ? 'No images.' : formatTable(header, rows);
+  return `${lines.join('\n')}\n\n${[table, ...starts].join('\n')}\n`;
 }
 
 const command = defineCommand({

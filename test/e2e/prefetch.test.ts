@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '#core/abort.ts';
 import type { ImageStatus } from '../../driver/status/node-status.ts';
@@ -54,6 +56,14 @@ describe('a start-up profile', () => {
       cluster.manager.monitor,
       image.gear,
     ]);
+  const metricsOf = async (node: GearNode) => {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const socketPath = join(node.driver.root, 'run/driver.sock');
+    request({ socketPath, path: '/metrics' }, (answer) => void text(answer).then(resolve, reject))
+      .on('error', reject)
+      .end();
+    return await promise;
+  };
   const demanded = async (node: GearNode) => (await node.status()).objectFilesystem.demandBytes;
 
   it('is learned from the first node', async () => {
@@ -82,6 +92,9 @@ describe('a start-up profile', () => {
     expect(await node.docker.once(image.gear, START)).toBe(first);
     expect(await demanded(node)).toBe(0);
     expect(await statusOf(node)).toMatchObject({ state: 'lazy', startUp: { missedChunks: 0 } });
+    const metrics = await metricsOf(node);
+    expect(metrics).toContain('gear_node_bytes_total{reason="demand"} 0');
+    expect(metrics).toContain(`gear_node_bytes_total{reason="profile"} ${before.prefetchedBytes}`);
     await node[Symbol.asyncDispose]();
   });
 
