@@ -87,6 +87,12 @@ export class Prefetcher {
     this.#next();
   }
 
+  /** Ends what is under way. */
+  stop(): void {
+    this.#stop.abort();
+    this.#connection.close();
+  }
+
   /** Forgets what it knows of images that are gone. */
   tidy(): void {
     for (const image of this.#known.keys()) if (this.#options.find(image) === undefined) this.#known.delete(image);
