@@ -31,7 +31,11 @@ describe('restarts with running containers', () => {
   };
   /** The container still runs as the same process, keeps its files, reads what it never read, and writes. */
   const expectAlive = async (id: string, pid: number): Promise<void> => {
-    expect((await node.docker.inspect(id)).State).toMatchObject({ Running: true, Pid: pid });
+    const { State } = await node.docker.inspect(id);
+    expect(State, `${JSON.stringify(State)}\n${node.dockerd.process.output.slice(-6000)}`).toMatchObject({
+      Running: true,
+      Pid: pid,
+    });
     const { path, content } = untouched();
     expect(await node.docker.run(['exec', id, 'cat', '/data/mine', path])).toBe(`mine\n${content}`);
     await node.docker.run([
