@@ -122,6 +122,15 @@ describe('a start-up profile', () => {
     await node[Symbol.asyncDispose]();
   });
 
+  it('is followed by the rest of the image where a node is to be filled', async () => {
+    const node = await cluster.node({ driver: { args: ['--fill', 'eager'] } });
+    await node.docker.run(['pull', '--quiet', image.gear]);
+    await until('the whole image', async () => (await statusOf(node)).state === 'complete');
+    const { demandBytes, fetchedBytes, prefetchedBytes } = (await node.status()).objectFilesystem;
+    expect([demandBytes, fetchedBytes > 0, prefetchedBytes > 0]).toEqual([0, true, true]);
+    await node[Symbol.asyncDispose]();
+  });
+
   it('is exported, forgotten, and imported again', async () => {
     const at = ['--manager', cluster.manager.address, '--monitor', cluster.manager.monitor];
     const exported = await gear(['profile', 'export', ...at, image.gear]);
