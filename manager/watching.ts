@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
-import { ociDigest } from '#core/digest.ts';
+import { isDigest, ociDigest } from '#core/digest.ts';
 import type { Logger } from '#core/log.ts';
 import type { Conversions } from './api/conversions.ts';
 import type { Metrics } from './api/metrics.ts';
@@ -40,8 +40,14 @@ export async function addWatching(
     store,
     convert: async (request, options) => await conversions.run(request, options),
     maxConversions: config.maxConversions,
-    isOnNode: (index) =>
-      nodes.list().some(({ last }) => last?.images.some(({ indexDigest }) => indexDigest === ociDigest(index))),
+    onNodes: function* () {
+      for (const { last } of nodes.list()) {
+        for (const { indexDigest } of last?.images ?? []) {
+          const digest = indexDigest.replace(/^sha256:/, '');
+          if (isDigest(digest)) yield digest;
+        }
+      }
+    },
     log,
   });
   const { queue, watches, client } = service;

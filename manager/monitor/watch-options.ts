@@ -23,7 +23,7 @@ export const WATCH_OPTIONS = {
     default: 86_400,
     min: 0,
     max: 365 * 86_400,
-    help: 'How long what deleted and moved tags held is kept; in any case while a node has the image',
+    help: 'How long what deleted and moved tags held is kept, from when the last node reported that it has the image (at least a minute, where nodes pull)',
   },
   upstream: {
     type: 'string',

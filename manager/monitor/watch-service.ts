@@ -19,8 +19,8 @@ export interface WatchServiceParts {
   readonly store: Store;
   readonly convert: QueueParts['convert'];
   readonly maxConversions: number;
-  /** Whether a node has said lately that it has the image with this index. */
-  readonly isOnNode: (indexDigest: Digest) => boolean;
+  /** The indexes of the images that nodes have said lately that they have. */
+  readonly onNodes: () => Iterable<Digest>;
   readonly log: Logger;
 }
 
@@ -31,7 +31,7 @@ export class WatchService implements AsyncDisposable {
   readonly watches: readonly RegistryWatch[];
   readonly #resources: AsyncDisposableStack;
 
-  constructor({ config, access, store, convert, maxConversions, isOnNode, log }: WatchServiceParts) {
+  constructor({ config, access, store, convert, maxConversions, onNodes, log }: WatchServiceParts) {
     const stack = new AsyncDisposableStack();
     const client = stack.use(new RegistryClient({ access }));
     const findImages = (reference: string) => store.findImages(reference);
@@ -46,7 +46,8 @@ export class WatchService implements AsyncDisposable {
     );
     const started = Date.now();
     const { interval, keep } = config;
-    const release = { store, queue, client, isOnNode, keep, log };
+    const seen = new LastSeen(keep);
+    const release = { store, queue, client, isOnNode: (index: Digest) => seen.has(index), keep, log };
     this.watches = config.watches.map((spec) =>
       stack.use(
         new RegistryWatch({
@@ -55,6 +56,7 @@ export class WatchService implements AsyncDisposable {
           queue,
           interval,
           onPass: async (signal) => {
+            seen.add(onNodes());
             if (Date.now() - started < Math.min(keep, NODES_REPORT_WITHIN)) return;
             await releaseTags(release, spec, signal);
           },
@@ -84,5 +86,25 @@ export class WatchService implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
+  }
+}
+
+/** What was seen within the last `keep` milliseconds: a node that is away for a while keeps what it has. */
+class LastSeen {
+  readonly #keep: number;
+  readonly #seen = new Map<Digest, number>();
+
+  constructor(keep: number) {
+    this.#keep = keep;
+  }
+
+  add(digests: Iterable<Digest>): void {
+    const now = Date.now();
+    for (const digest of digests) this.#seen.set(digest, now);
+    for (const [digest, at] of this.#seen) if (at + this.#keep < now) this.#seen.delete(digest);
+  }
+
+  has(digest: Digest): boolean {
+    return this.#seen.has(digest);
   }
 }

@@ -2,6 +2,8 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { sleep, until } from '#core/abort.ts';
+import { connect } from '#core/grpc/client.ts';
+import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 import { type Dockerd, startDockerd } from '../../deploy/sandbox/dockerd.ts';
 import { gearJson, startManager, type TestManager } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
@@ -75,24 +77,6 @@ describe('a watched registry', () => {
     expect((await node.status()).images).toMatchObject([{ state: 'lazy' }]);
   });
 
-  it('converts a tag again when it moves, and keeps the version before while a node has it', async () => {
-    const quick = `${registry.host}/quick:1`;
-    const old = (await stateOf(manager, `docker://${quick}`, 'ready')).sourceDigest;
-    const image = quickImage();
-    const changed = { ...image, layers: [...image.layers, { tar: archive(file('etc/marker', 'moved\n')) }] };
-    const { manifestDigest: digest } = await pushImage(changed, `docker://${quick}`);
-    await stateOf(manager, `docker://${quick}`, 'ready', digest);
-    await sleep(3500);
-    expect((await list(manager)).map(({ sourceDigest }) => sourceDigest)).toEqual(
-      expect.arrayContaining([old, digest]),
-    );
-    expect(await node.docker.once(`${registry.host}/quick-gear:1`, ['cat', '/etc/marker'])).toBe('quick');
-    await node.docker.run(['pull', `${registry.host}/quick-gear:1`]);
-    expect(
-      await node.docker.once(`${registry.host}/quick-gear:1`, ['cat', '/etc/marker', '/data/small/0001']),
-    ).toContain('moved\n');
-  });
-
   it('leaves Gear images and what is no image alone', async () => {
     await pushTiny(registry.host, 'chart', '1', 'no image', true);
     await until('the chart to be seen', async () => (await metric(manager, 'gear_watched_ignored')) >= 3);
@@ -115,6 +99,30 @@ describe('a watched registry', () => {
       const answer = await fetch(`http://${registry.host}/v2/team/app-gear/tags/list`);
       return !JSON.stringify(await answer.json()).includes('"1"');
     });
+  });
+
+  it('converts a tag again when it moves, and keeps the version before while a node has it', async () => {
+    const quick = `${registry.host}/quick:1`;
+    const old = (await stateOf(manager, `docker://${quick}`, 'ready')).sourceDigest;
+    // Nodes say every few seconds what they have.
+    using monitor = connect(manager.monitor);
+    await until('the node to say that it has the image', async () => {
+      const { nodes } = await monitor.unary(MonitorService.listNodes, {}, { timeout: 5000 });
+      return nodes.some(({ last }) => (last?.images.length ?? 0) > 0);
+    });
+    const image = quickImage();
+    const changed = { ...image, layers: [...image.layers, { tar: archive(file('etc/marker', 'moved\n')) }] };
+    const { manifestDigest: digest } = await pushImage(changed, `docker://${quick}`);
+    await stateOf(manager, `docker://${quick}`, 'ready', digest);
+    await sleep(3500);
+    expect((await list(manager)).map(({ sourceDigest }) => sourceDigest)).toEqual(
+      expect.arrayContaining([old, digest]),
+    );
+    expect(await node.docker.once(`${registry.host}/quick-gear:1`, ['cat', '/etc/marker'])).toBe('quick');
+    await node.docker.run(['pull', `${registry.host}/quick-gear:1`]);
+    expect(
+      await node.docker.once(`${registry.host}/quick-gear:1`, ['cat', '/etc/marker', '/data/small/0001']),
+    ).toContain('moved\n');
   });
 
   it('goes on after a restart in the middle, and after the catalogue was lost', async () => {
