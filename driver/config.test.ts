@@ -27,6 +27,24 @@ describe('driver options', () => {
     expect(config.monitor).toBe('[::1]:99');
   });
 
+  test('the monitor is looked for beside the manager', () => {
+    expect(configOf(['--manager', '10.1.2.3:77']).monitor).toBe('10.1.2.3:2021');
+    expect(configOf(['--manager', '[::1]:77', '--monitor-port', '5']).monitor).toBe('[::1]:5');
+  });
+
+  test('what is learned and filled', () => {
+    const plain = { prefetch: true, fill: 'off', audit: 16, recordLongest: 600_000, recordIdle: 30_000 };
+    expect(configOf([])).toMatchObject(plain);
+    const args = ['--prefetch', 'off', '--fill', 'idle', '--audit', '0', '--record-longest', '5', '--record-idle', '1'];
+    expect(configOf(args)).toMatchObject({
+      prefetch: false,
+      fill: 'idle',
+      audit: 0,
+      recordLongest: 5_000,
+      recordIdle: 1_000,
+    });
+  });
+
   test('a plugin name names the socket', () => {
     expect(configOf(['--plugin-name', 'gear-2']).listen).toEqual({
       kind: 'unix',

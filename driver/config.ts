@@ -11,7 +11,7 @@ import { FETCH_CHOICES, type FetchChoice } from './remote/manager-source.ts';
 const PLUGIN_FOLDER = '/run/docker/plugins';
 const DEFAULT_MANAGER = '127.0.0.1:2019';
 const FILL_CHOICES = ['off', 'idle', 'eager'] as const;
-const DEFAULT_MONITOR = '127.0.0.1:2021';
+const MONITOR_PORT = 2021;
 
 /** The driver's options, as `gear driver --help` shows them. */
 export const DRIVER_OPTIONS = {
@@ -19,7 +19,11 @@ export const DRIVER_OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', help: `Where the manager answers (default: ${DEFAULT_MANAGER})` },
   'manager-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
   'manager-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
-  monitor: { type: 'string', value: 'HOST:PORT', help: `Where the monitor answers (default: ${DEFAULT_MONITOR})` },
+  monitor: {
+    type: 'string',
+    value: 'HOST:PORT',
+    help: `Where the monitor answers (default: port ${MONITOR_PORT} of the manager's host)`,
+  },
   'monitor-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
   'monitor-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
   'plugin-name': {
@@ -189,10 +193,12 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
   if (values.tcp !== undefined && values.socket !== undefined) {
     throw new GearError('invalid-argument', '--tcp and --socket exclude each other');
   }
+  const manager = address('manager', values.manager, values['manager-ip'], values['manager-port'], DEFAULT_MANAGER);
+  const besideIt = formatHostPort({ host: parseHostPort(manager, '--manager').host, port: MONITOR_PORT });
   return {
     root,
-    manager: address('manager', values.manager, values['manager-ip'], values['manager-port'], DEFAULT_MANAGER),
-    monitor: address('monitor', values.monitor, values['monitor-ip'], values['monitor-port'], DEFAULT_MONITOR),
+    manager,
+    monitor: address('monitor', values.monitor, values['monitor-ip'], values['monitor-port'], besideIt),
     pluginName,
     listen:
       values.tcp === undefined
