@@ -12,18 +12,13 @@ import { formatPlatform, parsePlatform } from '../registry/platform.ts';
 import type { ImageRecord } from '../store/record.ts';
 import { formatFile, listFiles } from './file-list.ts';
 import { imageJson } from './images.ts';
-import { MONITOR_ADDRESS, type ProfileJson, profileJson, profileLine, readProfile } from './profile-view.ts';
+import { MONITOR_OPTION, monitorOf, type ProfileJson, profileJson, profileLine, readProfile } from './profile-view.ts';
 import { ANSWER_TIMEOUT, withManager } from './reach.ts';
 import { MANAGER_ADDRESS } from './registry-options.ts';
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
-  monitor: {
-    type: 'string',
-    value: 'HOST:PORT',
-    default: MONITOR_ADDRESS,
-    help: 'The monitor, for the start-up profile',
-  },
+  monitor: MONITOR_OPTION,
   platform: { type: 'string', value: 'OS/ARCH[/VARIANT]', help: 'Which of the images of this name' },
   index: { type: 'flag', help: 'Say what the index has, by type' },
   files: { type: 'flag', help: 'List every name, as ls -l does' },
@@ -144,7 +139,7 @@ IMAGE is the name of the source or of the Gear image, with or without its transp
       const answer = await connection.unary(ImagesService.resolve, request, { signal, timeout: ANSWER_TIMEOUT });
       const image = imageFromWire(answer);
       const tree = values.index || values.files ? await readTree(connection, image.indexDigest, signal) : undefined;
-      const startUp = await startUpOf(values.monitor, image.indexDigest, signal);
+      const startUp = await startUpOf(monitorOf(values), image.indexDigest, signal);
       if (values.json) {
         const index =
           tree === undefined || !values.index ? {} : { index: { chunkSize: tree.chunkSize, types: countTypes(tree) } };

@@ -1,12 +1,31 @@
+import type { Option } from '#core/cli/command.ts';
 import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { type Digest, digestFromBytes, digestToBytes, ociDigest, parseDigest } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
+import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { connect } from '#core/grpc/client.ts';
 import { MonitorService, type Profile } from '#proto/gen/gear/v1/monitor.ts';
 import { ANSWER_TIMEOUT } from './reach.ts';
 
-/** Where the monitor listens unless told otherwise. */
-export const MONITOR_ADDRESS = '127.0.0.1:2021';
+const MONITOR_PORT = 2021;
+
+/** The option of the commands that ask the monitor. */
+export const MONITOR_OPTION = {
+  type: 'string',
+  value: 'HOST:PORT',
+  help: `The monitor, for start-up profiles (default: port ${MONITOR_PORT} of the manager's host)`,
+} as const satisfies Option;
+
+/** Where the monitor is, beside the manager unless told otherwise. Throws invalid-argument. */
+export function monitorOf({
+  manager,
+  monitor,
+}: {
+  readonly manager: string;
+  readonly monitor: string | undefined;
+}): string {
+  return monitor ?? formatHostPort({ host: parseHostPort(manager, '--manager').host, port: MONITOR_PORT });
+}
 
 /** The start-up profile of an image; undefined where there is none. */
 export async function readProfile(monitor: string, image: Digest, signal: AbortSignal): Promise<Profile | undefined> {

@@ -8,7 +8,7 @@ import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 import { imageFromWire } from '../converter/image-wire.ts';
 import { parsePlatform } from '../registry/platform.ts';
-import { MONITOR_ADDRESS, profileFromJson, profileJson, profileText, readProfile } from './profile-view.ts';
+import { MONITOR_OPTION, monitorOf, profileFromJson, profileJson, profileText, readProfile } from './profile-view.ts';
 import { ANSWER_TIMEOUT, withManager } from './reach.ts';
 import { MANAGER_ADDRESS } from './registry-options.ts';
 
@@ -17,7 +17,7 @@ type Action = (typeof ACTIONS)[number];
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
-  monitor: { type: 'string', value: 'HOST:PORT', default: MONITOR_ADDRESS, help: 'The monitor' },
+  monitor: MONITOR_OPTION,
   platform: { type: 'string', value: 'OS/ARCH[/VARIANT]', help: 'Which of the images of this name' },
   file: { type: 'string', value: 'FILE', help: 'What is imported (default: standard input)' },
   json: { type: 'flag', help: 'Print JSON' },
@@ -72,16 +72,18 @@ one before. "reset" has it learned anew; "import" takes what "export" printed, a
     const image = await indexOf(values.manager, reference, values.platform, signal);
     const limits = { signal, timeout: ANSWER_TIMEOUT };
     if (action === 'reset') {
-      await change(values.monitor, (to) => to.unary(MonitorService.resetProfile, { image: ociDigest(image) }, limits));
+      await change(monitorOf(values), (to) =>
+        to.unary(MonitorService.resetProfile, { image: ociDigest(image) }, limits),
+      );
       return EXIT.ok;
     }
     if (action === 'import') {
       const json = values.file === undefined ? await text(process.stdin) : await readFile(values.file, 'utf8');
       const profile = profileFromJson(json, image);
-      await change(values.monitor, (to) => to.unary(MonitorService.putProfile, profile, limits));
+      await change(monitorOf(values), (to) => to.unary(MonitorService.putProfile, profile, limits));
       return EXIT.ok;
     }
-    const profile = await readProfile(values.monitor, image, signal);
+    const profile = await readProfile(monitorOf(values), image, signal);
     if (profile === undefined) {
       throw new GearError('not-found', `${reference}: no start-up profile yet; it is learned from its first start`);
     }
