@@ -10,7 +10,7 @@ const command = defineCommand({
   name: 'doctor',
   summary: 'Check whether this node can run Gear, and what is missing.',
   details: `
-Looks at the kernel (by trying, in a scratch folder that is deleted again), at the filesystem of the root, at Docker, at the driver where it runs
+Looks at the kernel (by trying, in a scratch folder that is deleted again), at the filesystem of the root, at Docker, at containerd, at the driver where it runs
 already, and at the manager. Says for what is not there what it costs and how to get it.
 Exit code: 0 when all that is needed is there, 1 when something is missing.`,
   options: {
@@ -32,6 +32,16 @@ Exit code: 0 when all that is needed is there, 1 when something is missing.`,
       value: 'PATH',
       help: "The plugin's socket (default: the running driver's, else /run/docker/plugins/NAME.sock)",
     },
+    'containerd-socket': {
+      type: 'string',
+      value: 'PATH',
+      help: "Where containerd is to find the driver (default: the running driver's, else /run/gear/containerd.sock)",
+    },
+    'containerd-config': {
+      type: 'string',
+      value: 'FILE',
+      help: "containerd's configuration (default: the file that containerd reads by itself)",
+    },
     json: { type: 'flag', help: 'Print JSON' },
   },
   async run(values, _operands, signal) {
@@ -44,6 +54,8 @@ Exit code: 0 when all that is needed is there, 1 when something is missing.`,
       dockerHost: values['docker-host'],
       manager: values.manager,
       managerHttp: values['manager-http'],
+      containerdSocket: values['containerd-socket'],
+      containerdConfig: values['containerd-config'],
       signal,
     });
     const fine = isFine(checks);

@@ -3,6 +3,8 @@ import type { Abortable } from '#core/abort.ts';
 import { messageOf } from '#core/errors.ts';
 import { probeAll } from '../kernel/probe.ts';
 import { type Check, check } from './check.ts';
+import { lookAtContainerd } from './containerd.ts';
+import { containerdChecks } from './containerd-checks.ts';
 import { lookAtDocker } from './docker.ts';
 import { dockerChecks } from './docker-checks.ts';
 import { driverChecks, lookAtDriver } from './driver.ts';
@@ -22,9 +24,14 @@ export interface DiagnoseOptions extends Abortable {
   /** "HOST:PORT"; undefined: the running driver's, else the default. */
   readonly manager?: string | undefined;
   readonly managerHttp?: string | undefined;
+  /** Where containerd is meant to find the driver; undefined: where the running driver serves it, else the usual place. */
+  readonly containerdSocket?: string | undefined;
+  /** containerd's configuration; undefined: the file that it reads by itself. */
+  readonly containerdConfig?: string | undefined;
 }
 
 const DEFAULT_MANAGER = '127.0.0.1:2019';
+const DEFAULT_CONTAINERD_SOCKET = '/run/gear/containerd.sock';
 
 /** What trying shows, on the filesystem of `existing`; or one row that says why nothing could be tried. */
 async function tryFeatures(existing: string): Promise<Check[]> {
@@ -65,6 +72,12 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
   const manager = await lookAtManager(address ?? DEFAULT_MANAGER, address !== undefined, options.managerHttp, {
     signal,
   });
+  const served = options.containerdSocket ?? driver.status?.containerd?.socket;
+  const containerd = await lookAtContainerd(
+    options.containerdConfig,
+    { socket: served ?? DEFAULT_CONTAINERD_SOCKET, wanted: served !== undefined },
+    { signal },
+  );
   const of = (group: string) => features.filter(({ id }) => id.startsWith(`${group}.`));
   return [
     version,
@@ -73,6 +86,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     ...placeChecks(place),
     ...of('root'),
     ...dockerChecks(docker, pluginName),
+    ...containerdChecks(containerd),
     ...toolChecks(tools),
     ...driverChecks(driver, docker.engine?.storageDriver === pluginName),
     ...managerChecks(manager),

@@ -20,7 +20,8 @@ export interface DriverFacts {
   readonly implements: readonly string[] | undefined;
   readonly pluginError: string;
   readonly status:
-    | (Pick<NodeStatus, 'version' | 'manager' | 'managerAway' | 'images'> & Partial<Pick<NodeStatus, 'nfs'>>)
+    | (Pick<NodeStatus, 'version' | 'manager' | 'managerAway' | 'images'> &
+        Partial<Pick<NodeStatus, 'nfs' | 'containerd'>>)
     | undefined;
   readonly statusError: string;
 }

@@ -4,6 +4,7 @@ const GROUPS: Readonly<Record<string, string>> = {
   kernel: 'Kernel',
   root: 'Root filesystem',
   docker: 'Docker',
+  containerd: 'containerd (for Kubernetes, nerdctl and newer Docker)',
   tools: 'Tools',
   driver: 'Driver',
   manager: 'Manager',
