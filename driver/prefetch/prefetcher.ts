@@ -3,6 +3,7 @@ import type { Digest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
 import type { Logger } from '#core/log.ts';
+import { ContentStoreService } from '#proto/gen/gear/v1/objects.ts';
 import { Batch } from '../cache/incoming.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import { chunkLength, type WantedObject } from '../cache/object.ts';
@@ -17,6 +18,8 @@ const AT_ONCE = 4;
 const MAX_WAITING = 64;
 /** After a failure the next mount tries again, but not sooner. */
 const RETRY_AFTER = 15_000;
+/** Milliseconds for the first call to a manager, whose answer nobody needs. */
+const GREETING = 5_000;
 /** Milliseconds between two looks whether others still go first. */
 const LOOK_AGAIN = 4;
 
@@ -53,7 +56,7 @@ export class Prefetcher {
   constructor(options: PrefetcherOptions) {
     this.#options = options;
     this.#log = options.log;
-    this.#connection = connect(options.manager);
+    this.#connection = connectEarly(options.manager);
   }
 
   /** What was brought for an image; undefined where that was never tried. */
@@ -71,7 +74,7 @@ export class Prefetcher {
     this.#stop.abort();
     this.#connection.close();
     this.#stop = new AbortController();
-    this.#connection = connect(address);
+    this.#connection = connectEarly(address);
   }
 
   /** Has an image's profile brought here, the last one asked for first. Safe to repeat: what was brought is not asked for again. */
@@ -185,6 +188,13 @@ export class Prefetcher {
     const { signal } = this.#stop;
     while (cache.fetcher.waiting > 0 || this.#running.at(-1) !== image) await sleep(LOOK_AGAIN, { signal });
   }
+}
+
+/** A connection that is made before it is needed: an image's first start does not wait for shaking hands then. */
+function connectEarly(address: string): Connection {
+  const connection = connect(address);
+  connection.unary(ContentStoreService.findMissing, { digests: [] }, { timeout: GREETING }).catch(() => {});
+  return connection;
 }
 
 function keyOf({ digest, offset }: Planned): string {
