@@ -15,8 +15,8 @@ import type { Lease, Leases } from './leases.ts';
 import type { AddedObject, BatchOptions, ObjectBatch } from './object-store.ts';
 import { touch } from './touch.ts';
 
-// An NFS client runs only what its server says may be run, whatever the index says of it.
-const OBJECT_MODE = 0o555;
+/** Of every object: an NFS client runs only what its server says may be run, whatever the index says of it. */
+export const OBJECT_MODE = 0o555;
 /** Up to here an object is gathered in memory, so that one that the store has is never written. */
 const IN_MEMORY = 1024 * 1024;
 const WRITE_BYTES = 1024 * 1024;

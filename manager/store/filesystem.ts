@@ -1,4 +1,14 @@
-import { closeSync, fstatSync, openSync, readdirSync, readSync, type Stats, statSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  type Stats,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Abortable } from '#core/abort.ts';
@@ -6,7 +16,7 @@ import { type Digest, isDigest, ociDigest } from '#core/digest.ts';
 import { GearError, isErrno } from '#core/errors.ts';
 import { PIECE_BYTES } from '#core/grpc/limits.ts';
 import { DEFAULT_CHUNK_SIZE } from '#core/index/tree.ts';
-import { FilesystemBatch } from './batch.ts';
+import { FilesystemBatch, OBJECT_MODE } from './batch.ts';
 import type { Flusher } from './flush.ts';
 import type { Layout } from './layout.ts';
 import type { Keeps, Leases } from './leases.ts';
@@ -105,12 +115,17 @@ export class FilesystemObjectStore implements ObjectStore {
     return this.#usage;
   }
 
+  /**
+   * Counts what is there. Earlier versions stored objects that nobody may run; these are made like the others on the way, which costs nothing where
+   * there are none: each is looked at anyway.
+   */
   async count(options: Abortable = {}): Promise<void> {
     let objects = 0;
     let bytes = 0;
-    for await (const { size } of this.list(options)) {
+    for await (const { digest, size, mode } of this.#list(options)) {
       objects++;
       bytes += size;
+      if (mode !== OBJECT_MODE) setMode(this.#layout.object(digest));
     }
     this.#usage = { objects, bytes };
   }
@@ -136,14 +151,18 @@ export class FilesystemObjectStore implements ObjectStore {
     return stats.size;
   }
 
-  async *list({ signal }: Abortable = {}): AsyncGenerator<StoredObject, void, void> {
+  list(options: Abortable = {}): AsyncGenerator<StoredObject, void, void> {
+    return this.#list(options);
+  }
+
+  async *#list({ signal }: Abortable): AsyncGenerator<StoredObject & { readonly mode: number }, void, void> {
     for (const prefix of this.#layout.foldersOf(this.#layout.objects)) {
       await nextTurn(undefined, signal === undefined ? {} : { signal });
       for (const name of readdirSync(`${this.#layout.objects}/${prefix}`).sort()) {
         const digest = prefix + name;
         if (!isDigest(digest)) continue;
         const stats = statSync(this.#layout.object(digest), { throwIfNoEntry: false });
-        if (stats !== undefined) yield { digest, size: stats.size, usedAt: stats.mtimeMs };
+        if (stats !== undefined) yield { digest, size: stats.size, usedAt: stats.mtimeMs, mode: stats.mode & 0o7777 };
       }
     }
   }
@@ -154,6 +173,15 @@ export class FilesystemObjectStore implements ObjectStore {
     } catch (error) {
       throw isErrno(error, 'ENOENT') ? notFound(digest) : error;
     }
+  }
+}
+
+/** It may have been collected since it was found. */
+function setMode(path: string): void {
+  try {
+    chmodSync(path, OBJECT_MODE);
+  } catch (error) {
+    if (!isErrno(error, 'ENOENT')) throw error;
   }
 }
 
