@@ -27,8 +27,8 @@ interface Measured {
 
 type Way = 'plain' | 'lazy' | 'learned';
 
-/** One cold start of an image behind a link, on a node that has never seen anything. */
-async function coldStart(way: Way, cluster: Cluster, link: Link, anchor: Anchor): Promise<Measured> {
+/** One cold start of an image behind a link, on a node that has never seen anything but, where it is given, has just begun to bring `other` here. */
+async function coldStart(way: Way, cluster: Cluster, link: Link, anchor: Anchor, other?: Anchor): Promise<Measured> {
   await using stack = new AsyncDisposableStack();
   const registry = `${link.host}:${parseHostPort(cluster.registry.host, 'registry').port}`;
   const manager = `${link.host}:${parseHostPort(cluster.manager.address, 'manager').port}`;
@@ -44,12 +44,36 @@ async function coldStart(way: Way, cluster: Cluster, link: Link, anchor: Anchor)
         );
   const image = `${registry}/${anchor.name}${way === 'plain' ? '' : '-gear'}:1`;
   await dropPageCache();
+  if (other !== undefined) await docker.run(['pull', '--quiet', `${registry}/${other.name}-gear:1`]);
   const before = await link.received();
   const started = performance.now();
   await docker.run(['pull', '--quiet', image], { timeout: 600_000 });
   const pulled = performance.now() - started;
   const { milliseconds } = await docker.firstLine([...RUN, image, ...anchor.command]);
   return { milliseconds: pulled + milliseconds, bytes: (await link.received()) - before };
+}
+
+function portsOf(cluster: Cluster): number[] {
+  return [cluster.registry.host, cluster.manager.address].map((address) => parseHostPort(address, 'server').port);
+}
+
+/** A start while the profile of a bigger image is on its way, beside one that has the link for itself. */
+async function measureBeside(cluster: Cluster, anchor: Anchor, other: Anchor, rounds: number): Promise<Result> {
+  const speed = LINKS[1] as LinkSpeed;
+  await using link = await openLink(speed, portsOf(cluster));
+  const alone: number[] = [];
+  const beside: number[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    alone.push((await coldStart('learned', cluster, link, anchor)).milliseconds);
+    beside.push((await coldStart('learned', cluster, link, anchor, other)).milliseconds);
+  }
+  return {
+    name: `cold start of ${anchor.name} while ${other.name} is prefetched, ${speed.name}`,
+    value: median(beside),
+    unit: 'ms',
+    beside: { name: 'alone', value: median(alone) },
+    limit: { what: 'times as long', most: 1.25, value: median(beside) / median(alone) },
+  };
 }
 
 /** Has the image's profile learned from a node that is not measured, and its content prepared. */
@@ -86,11 +110,11 @@ async function measure(
   await copyImage(reference, `docker://${name}:1`, { preserveDigests: true });
   await convertImage(cluster.manager, `docker://${name}:1`, `docker://${name}-gear:1`);
   await learn(cluster, anchor, say);
-  const ports = [cluster.registry.host, cluster.manager.address].map(
-    (address) => parseHostPort(address, 'server').port,
-  );
+  const ports = portsOf(cluster);
   const results: Result[] = [];
+  const wanted = process.env['GEAR_BENCH_RATES']?.split(',');
   for (const speed of LINKS) {
+    if (wanted?.includes(speed.rate) === false) continue;
     await using link = await openLink(speed, ports);
     const found: Record<Way, Measured[]> = { plain: [], lazy: [], learned: [] };
     for (let round = 0; round < rounds; round += 1) {
@@ -148,5 +172,9 @@ export const coldStartBench: Bench = async ({ rounds, say }) => {
     say(`${anchor.name} (the image is made where the cache has none)`);
     results.push(...(await measure(cluster, anchor, rounds, say)));
   }
+  const [python, node] = ['python', 'node'].map((wanted) =>
+    ANCHORS.find(({ name }) => name === wanted && names.includes(name)),
+  );
+  if (python !== undefined && node !== undefined) results.push(await measureBeside(cluster, python, node, rounds));
   return results;
 };
