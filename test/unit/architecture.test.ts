@@ -44,6 +44,7 @@ const ROOMS = [
     'driver/objectfs',
     'driver/kernel',
     'driver/prefetch',
+    'driver/nfs',
   ],
   ...['driver/status', 'driver/doctor', 'driver/cli'],
   ...['manager', 'manager/registry', 'manager/converter', 'manager/monitor', 'manager/store', 'manager/catalog'],
@@ -64,6 +65,9 @@ const MAY_USE: Readonly<Partial<Record<Room, readonly Room[]>>> = {
   'driver/archive': ['driver/kernel'],
   'driver/remote': [],
   'driver/cache': ['driver/remote', 'driver/kernel', 'driver'],
+  // The mount of the manager's export: known to the driver's main and to what reports on it only, who hand its folder down.
+  'driver/nfs': ['driver/remote', 'driver/kernel'],
+  // What start-up profiles name goes into the cache as what is read does; who reads is not its business.
   'driver/prefetch': ['driver/cache', 'driver/remote', 'driver'],
   'driver/objectfs': ['driver/prefetch', 'driver/cache', 'driver/remote', 'driver/kernel', 'driver'],
   'driver/images': ['driver/cache', 'driver/remote', 'driver/objectfs', 'driver/kernel', 'driver'],
@@ -77,10 +81,23 @@ const MAY_USE: Readonly<Partial<Record<Room, readonly Room[]>>> = {
     'driver/kernel',
     'driver',
   ],
+  // A snapshot's name is resolved by the manager, hence the remote; its mounts are told to containerd in place of being made, hence the kernel.
+  'driver/containerd': ['driver/snapshots', 'driver/images', 'driver/remote', 'driver/kernel', 'driver'],
   'manager/store': [],
   'manager/registry': [],
   'manager/catalog': ['manager/store', 'manager/registry'],
   'manager/converter': ['manager/registry', 'manager/store', 'manager/catalog'],
+  // Exports a folder, whatever lies there.
+  'manager/export': [],
+  'manager/monitor': ['manager/converter', 'manager/registry', 'manager/store', 'manager/catalog'],
+  'manager/api': [
+    'manager/export',
+    'manager/monitor',
+    'manager/converter',
+    'manager/registry',
+    'manager/store',
+    'manager/catalog',
+  ],
 };
 
 /** Files of `driver/` itself that rooms below may use: where things lie, what was configured. */
