@@ -75,6 +75,25 @@ describe('RegistryWatch', () => {
     expect(queue.get(source('app:1'))?.goneAt).toBeUndefined();
   });
 
+  it('sees a tag that comes just after its notification', async () => {
+    const { registry, watch, converted, source, passes } = await start();
+    registry.put('app', '1');
+    watch.start();
+    await passes(1);
+    watch.hint('app', '1');
+    watch.hint('app', '2');
+    await until(
+      'a look in vain',
+      () => registry.requests.filter((request) => request.endsWith('manifests/2')).length > 0,
+    );
+    registry.put('app', '2', 'late');
+    registry.put('app', '1', 'moved late');
+    await until(
+      'both',
+      () => converted.filter((name) => name === source('app:1')).length > 1 && converted.includes(source('app:2')),
+    );
+  });
+
   it('takes nothing for deleted that it could not look at, and goes on when the registry is back', async () => {
     const { registry, watch, queue, source, passes } = await start('', 50);
     registry.put('app', '1');

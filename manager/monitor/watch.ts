@@ -13,6 +13,8 @@ const LONGEST_PAUSE = 15 * 60_000;
 const MAX_FAILURES = 5;
 /** Repositories that notifications named and that nobody has looked at yet; beyond that everything is looked at. */
 const MAX_HINTS = 10_000;
+/** The distribution registry tells of a push just before its tag can be seen: what has not changed is looked at again after so many milliseconds. */
+const AGAIN = [100, 400, 2500];
 
 export interface WatchParts {
   readonly spec: WatchSpec;
@@ -44,6 +46,8 @@ export class RegistryWatch implements AsyncDisposable {
   /** Tags by repository; no tags: all of them. */
   readonly #hints = new Map<string, Set<string>>();
   readonly #stop = new AbortController();
+  /** How often tags that a notification named were looked at in vain, as "repository:tag". */
+  readonly #again = new Map<string, number>();
   #news = Promise.withResolvers<void>();
   #failures = 0;
   #passes = 0;
@@ -74,6 +78,11 @@ export class RegistryWatch implements AsyncDisposable {
 
   /** Says that something has changed in a repository: this tag, or nobody knows which. */
   hint(repository: string, tag?: string): void {
+    if (tag !== undefined) this.#again.delete(`${repository}:${tag}`);
+    this.#addHint(repository, tag);
+  }
+
+  #addHint(repository: string, tag: string | undefined): void {
     if (!covers(this.#parts.spec, repository) || this.#hints.size >= MAX_HINTS) return;
     const known = this.#hints.get(repository);
     if (tag === undefined || known?.size === 0 || (known?.size ?? 0) >= MAX_HINTS)
@@ -241,13 +250,30 @@ export class RegistryWatch implements AsyncDisposable {
     }
   }
 
+  /** Looks at a tag that a notification named, and again a little later unless it is found to be new or to have moved. */
+  async #followTag(repository: string, tag: string, signal: AbortSignal): Promise<void> {
+    const { spec, queue } = this.#parts;
+    const name = `${repository}:${tag}`;
+    const digest = () => queue.get(`docker://${spec.host}/${name}`)?.digest;
+    const before = digest();
+    await this.#lookAtTag(repository, tag, signal);
+    const attempt = this.#again.get(name) ?? 0;
+    const delay = AGAIN[attempt];
+    if (digest() !== before || delay === undefined) {
+      this.#again.delete(name);
+      return;
+    }
+    this.#again.set(name, attempt + 1);
+    setTimeout(() => this.#addHint(repository, tag), delay).unref();
+  }
+
   /** Looks at what notifications named. Gives whether all of it answered. */
   async #followHints(signal: AbortSignal): Promise<boolean> {
     for (const [repository, tags] of this.#hints) {
       this.#hints.delete(repository);
       try {
         if (tags.size === 0) await this.#lookForGone(repository, signal);
-        else for (const tag of tags) await this.#lookAtTag(repository, tag, signal);
+        else for (const tag of tags) await this.#followTag(repository, tag, signal);
       } catch (error) {
         signal.throwIfAborted();
         this.#log.warn({ repository, reason: messageOf(error) }, 'what a notification named could not be read');
