@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { cachedBench } from './cached.ts';
 import { coldStartBench } from './cold-start.ts';
+import { containerdBench } from './containerd.ts';
 import { conversionBench } from './conversion.ts';
 import { fetchBench } from './fetch.ts';
 import { memoryBench } from './memory.ts';
@@ -14,12 +15,17 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   memory: memoryBench,
   cached: cachedBench,
   starts: startsBench,
+  containerd: containerdBench,
   fetch: fetchBench,
   cold: coldStartBench,
 };
 
 const { values, positionals } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '5' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: '5' },
+    images: { type: 'string' },
+  },
   allowPositionals: true,
 });
 const unknown = positionals.filter((name) => BENCHES[name] === undefined);
@@ -35,7 +41,7 @@ const say = (text: string): void => {
 for (const [name, bench] of Object.entries(BENCHES)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
   say(`=== ${name}`);
-  for (const result of await bench({ rounds: Number(values.rounds), say })) {
+  for (const result of await bench({ rounds: Number(values.rounds), images: values.images?.split(','), say })) {
     results.push(result);
     say(lineOf(result));
   }

@@ -13,6 +13,8 @@ export interface Result {
 export interface BenchOptions {
   /** How often each thing is measured; medians are reported. */
   readonly rounds: number;
+  /** Names of the images to measure with, where a bench has several; undefined: its own. */
+  readonly images?: readonly string[] | undefined;
   readonly say: (text: string) => void;
 }
 
