@@ -1,9 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { gear, startManager } from '../../deploy/sandbox/gear.ts';
+import { gear, startDriver, startManager } from '../../deploy/sandbox/gear.ts';
 import type { Check } from '../../driver/doctor/check.ts';
 import { temporaryFolder } from '../support/cleanup.ts';
 
@@ -82,5 +82,33 @@ describe('gear doctor', () => {
     expect((await gear(['doctor', '--root', 'relative'])).exitCode).toBe(2);
     expect((await gear(['doctor', '--manager', 'nonsense'])).exitCode).toBe(2);
     expect((await gear(['doctor', '--help'])).stdout).toContain('--manager-http');
+  });
+
+  it("finds the driver where containerd's configuration says that it is, and nothing elsewhere", async () => {
+    await using folder = await temporaryFolder();
+    const socket = join(folder.path, 'snap.sock');
+    await using driver = await startDriver({ args: ['--containerd-socket', socket] });
+    const config = join(folder.path, 'config.toml');
+    const cri = '[plugins."io.containerd.grpc.v1.cri".containerd]\nsnapshotter = "gear"';
+    const proxy = `[proxy_plugins.gear]\ntype = "snapshot"\naddress = "${socket}"`;
+    writeFileSync(config, `version = 2\n${proxy}\n${cri}\ndisable_snapshot_annotations = false\n`);
+    const args = ['--root', driver.root, '--containerd-config', config];
+    expect((await doctor(...args)).state).toMatchObject({
+      'containerd.version': 'ok',
+      'containerd.socket': 'ok',
+      'containerd.proxy-plugin': 'ok',
+      'containerd.cri-snapshotter': 'ok',
+      'containerd.cri-annotations': 'ok',
+    });
+    // Something else answers there.
+    expect((await doctor(...args, '--containerd-socket', driver.socket)).state).toMatchObject({
+      'containerd.socket': 'missing',
+      'containerd.proxy-plugin': 'missing',
+    });
+    writeFileSync(config, 'version = [\n');
+    expect((await doctor(...args)).state).toMatchObject({
+      'containerd.socket': 'ok',
+      'containerd.config': 'warning',
+    });
   });
 });
