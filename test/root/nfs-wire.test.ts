@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deadline, until } from '#core/abort.ts';
 import { digestOf, objectPath } from '#core/digest.ts';
@@ -12,7 +12,7 @@ import { startTcpRelay } from '../support/tcp-relay.ts';
 
 const KB = 1024;
 const MB = 1024 * KB;
-const DEADLINE = 3_000;
+const DEADLINE = 2_000;
 
 const stack = new AsyncDisposableStack();
 let server: NfsManager;
@@ -73,6 +73,12 @@ describe('objects fetched over NFS through a bad wire', () => {
   const unread = { small: [...small], large: [...large] };
   const take = (kind: 'small' | 'large', count: number) => unread[kind].splice(0, count);
   const read = async (object: TestObject) => digestOf(await readFile(node.remote(image, object)));
+  /** One read(2) from the start. */
+  const readPage = async (object: TestObject) => {
+    await using file = await open(node.remote(image, object));
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(4 * KB), 0, 4 * KB, 0);
+    return buffer.subarray(0, bytesRead);
+  };
   const readRight = async (objects: readonly TestObject[]) =>
     await Promise.all(objects.map(async (object) => expect(await read(object)).toBe(object.digest)));
   const source = async (kind: 'grpc' | 'nfs') =>
@@ -86,7 +92,7 @@ describe('objects fetched over NFS through a bad wire', () => {
         await readRight(take('small', 1));
         return (await source('nfs')).reads > reads;
       },
-      { interval: 400, timeout: 12_000 },
+      { interval: 250, timeout: 12_000 },
     );
   };
 
@@ -108,7 +114,7 @@ describe('objects fetched over NFS through a bad wire', () => {
     const began = performance.now();
     await readRight([...take('large', 2), ...take('small', 3)]);
     // By NFS alone: 14 seconds.
-    expect(performance.now() - began).toBeLessThan(DEADLINE);
+    expect(performance.now() - began).toBeLessThan(4_000);
     expect((await source('grpc')).reads).toBeGreaterThan(0);
     wire.nfs.rate = undefined;
   });
@@ -132,14 +138,15 @@ describe('objects fetched over NFS through a bad wire', () => {
     wire.grpc.cutAfter(0);
     const objects = [...take('large', 2), ...take('small', 5)];
     const began = performance.now();
-    const reads = await Promise.allSettled(objects.map(read));
-    // The kernel asks for what it read ahead and did not get once more, alone: twice the deadline, for a large object.
-    expect(performance.now() - began).toBeLessThan(2 * DEADLINE + 1_500);
+    const reads = await Promise.allSettled(objects.map(readPage));
+    // The deadline is that of one request of the kernel's, which asks again, alone, for what it read ahead and did not get: a read of a large object
+    // was seen to make three.
+    expect(performance.now() - began).toBeLessThan(3 * DEADLINE + 2_000);
     const failed = reads.filter((outcome) => outcome.status === 'rejected');
     expect(failed.length).toBeGreaterThan(0);
     for (const { reason } of failed) expect(String(reason)).toMatch(/EIO/);
     for (const [i, outcome] of reads.entries())
-      if (outcome.status === 'fulfilled') expect(outcome.value).toBe(objects[i]?.digest);
+      if (outcome.status === 'fulfilled') expect(objects[i]?.bytes.indexOf(outcome.value)).toBe(0);
     const stats = await objectfs.stats();
     expect(stats.inFlight).toBe(0);
     expect(await source('nfs')).toMatchObject({ state: 'away' });
