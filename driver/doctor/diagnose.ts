@@ -85,7 +85,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     ...of('kernel'),
     ...placeChecks(place),
     ...of('root'),
-    ...dockerChecks(docker, pluginName),
+    ...dockerChecks(docker, pluginName, containerd.config?.proxy !== undefined),
     ...containerdChecks(containerd),
     ...toolChecks(tools),
     ...driverChecks(driver, docker.engine?.storageDriver === pluginName),

@@ -1,5 +1,6 @@
 import { type Check, type CheckState, check } from './check.ts';
-import type { DockerFacts } from './docker.ts';
+import { PROXY } from './containerd.ts';
+import type { DockerEngine, DockerFacts } from './docker.ts';
 
 /** The last engine that takes graphdriver plugins, and the first that needs more than --experimental for it. */
 const LAST_MAJOR = 27;
@@ -13,7 +14,7 @@ function engineCheck({ engine, daemon, error }: DockerFacts): Check {
   const version = engine?.version ?? daemon;
   const advice = {
     cost: 'no Docker engine can use the gear graphdriver here',
-    remedy: `a Docker engine from 17 to ${LAST_MAJOR} (Debian: apt install docker.io); newer ones have no graphdriver plugins`,
+    remedy: `a Docker engine from 17 to ${LAST_MAJOR} (Debian: apt install docker.io), or a newer one through containerd, as in deploy/containerd/README.md`,
   };
   if (version === undefined) return check('docker.engine', 'Docker engine', 'missing', error || 'none', advice);
   if (major(version) > LAST_MAJOR)
@@ -25,17 +26,30 @@ function engineCheck({ engine, daemon, error }: DockerFacts): Check {
   });
 }
 
-/** The checks of Docker. `pluginName`: what dockerd calls the driver. */
-export function dockerChecks(facts: DockerFacts, pluginName: string): Check[] {
+/** The checks of an engine that keeps its images in containerd, where that knows Gear: graphdriver plugins are not needed. */
+function throughContainerd({ version, storageDriver }: DockerEngine): Check[] {
+  const inUse = storageDriver === PROXY;
+  return [
+    check('docker.engine', 'Docker engine', 'ok', `${version}, with its images in containerd`),
+    check('docker.storage-driver', 'snapshotter in use', inUse ? 'ok' : 'warning', storageDriver || 'unknown', {
+      cost: 'images are downloaded and unpacked as a whole',
+      remedy: '{"storage-driver": "gear"} in /etc/docker/daemon.json, as in deploy/containerd/docker-daemon.json',
+    }),
+  ];
+}
+
+/** The checks of Docker. `containerdKnowsGear`: its configuration names the driver. `pluginName`: what dockerd calls the driver. */
+export function dockerChecks(facts: DockerFacts, pluginName: string, containerdKnowsGear = false): Check[] {
   const { client, engine } = facts;
+  const viaContainerd = containerdKnowsGear && engine?.containerdImageStore === true;
   const checks = [
     check('docker.client', 'docker command', client === undefined ? 'warning' : 'ok', client ?? 'not found', {
       cost: 'this command could not ask the engine about its options',
       remedy: 'install the docker command, or run this where it is',
     }),
-    engineCheck(facts),
+    ...(viaContainerd ? throughContainerd(engine) : [engineCheck(facts)]),
   ];
-  if (engine === undefined) return checks;
+  if (engine === undefined || viaContainerd) return checks;
   const inUse = engine.storageDriver === pluginName;
   const needsVariable = major(engine.version) === LAST_MAJOR && !inUse;
   const flags = engine.experimental ? '--experimental is on' : '--experimental is off';

@@ -119,6 +119,19 @@ describe('checks of Docker', () => {
     expect(of(version({ Version: '25.0.0', Experimental: true }), info(store))['docker.image-store']).toBe('missing');
   });
 
+  it('take a newer engine that keeps its images in a containerd that knows Gear', () => {
+    const store = (Driver: string) => info({ Driver, DriverStatus: [['driver-type', 'io.containerd.snapshotter.v1']] });
+    const through = (driver: string, knows: boolean) =>
+      states(dockerChecks(readDockerFacts(version({ Version: '28.3.0' }), store(driver), '', ''), 'gear', knows));
+    expect(through('gear', true)).toEqual({
+      'docker.client': 'ok',
+      'docker.engine': 'ok',
+      'docker.storage-driver': 'ok',
+    });
+    expect(through('overlayfs', true)).toMatchObject({ 'docker.engine': 'ok', 'docker.storage-driver': 'warning' });
+    expect(through('gear', false)).toMatchObject({ 'docker.engine': 'missing' });
+  });
+
   it('say less where no engine answers', () => {
     const daemon = 'Docker version 20.10.24+dfsg1, build 5d6db84';
     const facts = readDockerFacts(version(null), '', daemon, 'a\nCannot connect');
