@@ -44,9 +44,12 @@ describe('gear convert', () => {
       destination: `docker://${host}/team/quick-gear:1`,
       warnings: [],
     });
-    expect(result.progress.map(({ phase }) => phase)).toEqual(
-      expect.arrayContaining(['resolve', 'fetch', 'layers', 'push']),
-    );
+    // Only the latest progress is told, so that a quick conversion passes over phases; those that are told come in order.
+    const phases = ['resolve', 'fetch', 'layers', 'index', 'push', 'done'];
+    const told = result.progress.map(({ phase }) => phases.indexOf(phase));
+    expect(told.length).toBeGreaterThan(0);
+    expect(told).not.toContain(-1);
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
     expect(await manifestDigest(result.destination)).toBe(result.gearDigest);
 
     const gear = await manifestOf('team/quick-gear:1');
