@@ -25,9 +25,27 @@ export interface ObjectAccessOptions {
   readonly passthrough: () => boolean;
 }
 
+/**
+ * When a read ahead has failed, the kernel asks again at once, for less: what the program wanted. That must not wait a second time: for so long (ms)
+ * after a read was given up a smaller one is waited for only briefly (ms). A program that tries again begins with a read ahead.
+ */
+const REPEAT = 500;
+const BRIEF = 100;
+
+/** A request of the kernel's that waits for bytes. */
+interface Wait {
+  readonly entry: ImageEntry;
+  readonly digest: string;
+  readonly milliseconds: number;
+  /** Called when most of that time went by in vain. */
+  readonly waited?: (() => void) | undefined;
+}
+
 /** How the file systems open and read an image's objects: `row` is the object's in the image's table. */
 export class ObjectAccess {
   readonly #options: ObjectAccessOptions;
+  /** When the wait for how many bytes of an object last ended in vain. */
+  readonly #gaveUp = new Map<string, { readonly time: number; readonly size: number }>();
 
   constructor(options: ObjectAccessOptions) {
     this.#options = options;
@@ -71,12 +89,19 @@ export class ObjectAccess {
     const object = entry.object(row);
     const { learning } = this.#options;
     learning.read(entry, row, offset, size);
-    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
-      const { pieces, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
-      entry.fetchedBytes += fetched;
-      if (fetched > 0) learning.fetched(entry);
-      return pieces;
-    });
+    const asksAgain = this.#wasGivenUp(object.digest, size);
+    const milliseconds = asksAgain ? Math.min(BRIEF, this.#options.deadline()) : this.#options.deadline();
+    const waited = asksAgain ? undefined : () => this.#noteGivenUp(object.digest, size);
+    return await this.#withDeadline(
+      { entry, digest: object.digest, milliseconds, waited },
+      call.signal,
+      async (signal) => {
+        const { pieces, fetched } = await this.#options.cache.read(entry.image, object, offset, size, { signal });
+        entry.fetchedBytes += fetched;
+        if (fetched > 0) learning.fetched(entry);
+        return pieces;
+      },
+    );
   }
 
   /** A node that was opened with `openDirect` was closed. */
@@ -104,7 +129,8 @@ export class ObjectAccess {
     const object = entry.object(row);
     this.#touch(entry, row);
     learning.opened(entry, row);
-    return await this.#withDeadline(entry, object.digest, call.signal, async (signal) => {
+    const milliseconds = this.#options.deadline();
+    return await this.#withDeadline({ entry, digest: object.digest, milliseconds }, call.signal, async (signal) => {
       const fetched = cache.isPinned(entry.image, object) ? 0 : await cache.whole(entry.image, object, { signal });
       entry.fetchedBytes += fetched;
       if (fetched > 0) learning.fetched(entry);
@@ -118,18 +144,30 @@ export class ObjectAccess {
     return { handle, flags: OPEN_FLAGS.PASSTHROUGH, backingId, undelivered };
   }
 
+  #noteGivenUp(digest: string, size: number): void {
+    const now = performance.now();
+    for (const [known, { time }] of this.#gaveUp) if (now - time >= REPEAT) this.#gaveUp.delete(known);
+    this.#gaveUp.set(digest, { time: now, size });
+  }
+
+  #wasGivenUp(digest: string, size: number): boolean {
+    const known = this.#gaveUp.get(digest);
+    return known !== undefined && size < known.size && performance.now() - known.time < REPEAT;
+  }
+
   async #withDeadline<T>(
-    entry: ImageEntry,
-    digest: string,
+    { entry, digest, milliseconds, waited }: Wait,
     signal: AbortSignal,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    using limited = deadline(this.#options.deadline(), `object ${digest} of image ${entry.image}`, signal);
+    const began = performance.now();
+    using limited = deadline(milliseconds, `object ${digest} of image ${entry.image}`, signal);
     try {
       return await work(limited);
     } catch (error) {
       // Whoever asked is being killed.
       if (error instanceof FuseError) throw error;
+      if (performance.now() - began >= milliseconds / 2) waited?.();
       entry.errors++;
       const errno = isErrno(error, 'ENOSPC', 'EDQUOT') ? 'ENOSPC' : 'EIO';
       const code = isGearError(error) ? error.code : isErrno(error) ? error.code : undefined;

@@ -139,9 +139,9 @@ describe('objects fetched over NFS through a bad wire', () => {
     const objects = [...take('large', 2), ...take('small', 5)];
     const began = performance.now();
     const reads = await Promise.allSettled(objects.map(readPage));
-    // The deadline is that of one request of the kernel's, which asks again, alone, for what it read ahead and did not get: a read of a large object
-    // was seen to make three.
-    expect(performance.now() - began).toBeLessThan(3 * DEADLINE + 2_000);
+    // The deadline is that of one request of the kernel's, which asks again for what it read ahead and did not get. What asks for less is answered
+    // at once then; a second wait was seen all the same.
+    expect(performance.now() - began).toBeLessThan(2 * DEADLINE + 2_000);
     const failed = reads.filter((outcome) => outcome.status === 'rejected');
     expect(failed.length).toBeGreaterThan(0);
     for (const { reason } of failed) expect(String(reason)).toMatch(/EIO/);
