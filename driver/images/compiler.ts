@@ -14,8 +14,8 @@ interface Job {
 }
 
 /**
- * Threads that compile indexes: a stranger's index of any size neither stops the event loop nor leaves memory large for long. One that has compiled
- * nothing yet is kept at hand once there was a first, for starting a thread takes longer than compiling a small index. They keep no process alive.
+ * Threads that compile indexes: a stranger's index of any size neither stops the event loop nor leaves memory large for long. One that has just
+ * compiled is kept at hand for a while, for starting a thread takes longer than compiling a small index. They keep no process alive.
  */
 export class Compiler {
   readonly #idle: Thread[] = [];
@@ -55,7 +55,6 @@ export class Compiler {
     this.#idle.push(thread);
     thread.endAfter(IDLE, () => {
       this.#idle.splice(this.#idle.indexOf(thread), 1);
-      this.warmUp();
     });
   }
 }

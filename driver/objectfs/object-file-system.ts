@@ -13,8 +13,8 @@ import type { ObjectAccess } from './object-access.ts';
 
 /** Objects never change, and neither does what a digest names. */
 export const FOR_EVER = 365 * 24 * 3600;
-/** Images come and go. */
-export const IMAGE_NAME_SECONDS = 1;
+/** Images come and go, and one that was removed and pulled again is another folder: a mount must never begin with the one before. */
+export const IMAGE_NAME_SECONDS = 0;
 
 const FOLDER_MODE = 0o040555;
 const OBJECT_MODE = 0o100444;
