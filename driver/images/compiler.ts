@@ -5,7 +5,7 @@ import type { CompileReply, CompileRequest } from './compile.ts';
 /** So many compile at a time; the others wait for one of them. */
 const MOST = 2;
 /** Milliseconds after which an idle thread that has compiled ends: it may have grown with a stranger's index. */
-const IDLE = 5_000;
+const IDLE = 1_000;
 
 interface Job {
   readonly request: CompileRequest;

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { execa } from 'execa';
 import { BUSYBOX_LAYER } from '../images/quick.ts';
 import { archive, directory, file } from '../images/tar-bytes.ts';
@@ -38,6 +39,8 @@ export const memoryBench: Bench = async ({ say }) => {
       merged,
     ]);
   }
+  // What nodes have most of the time: containers run, and no image is being taken in.
+  await delay(5_000);
   const { objectFilesystem, images } = await node.status();
   if (images.filter(({ mounts }) => mounts > 0).length !== IMAGES) throw new Error(`not ${IMAGES} mounted images`);
   const pids = [node.driver.process.pid, objectFilesystem.supervisor, objectFilesystem.server];
