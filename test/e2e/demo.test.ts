@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { expect, it } from 'vitest';
+import { until } from '#core/abort.ts';
 import { RUN_VARIABLE, tagOf, temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
 import { gear, gearJson, launcher } from '../../deploy/sandbox/gear.ts';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
@@ -42,23 +42,26 @@ it('shows what Gear is worth on an image of your own, and leaves nothing', async
   expect(await leftBy(run, before)).toEqual([]);
 });
 
-it.each([3000, 8000])('leaves nothing when it is interrupted after %i ms', async (milliseconds) => {
-  await using folder = await temporaryFolder();
-  const written = await writeOciLayout(join(folder.path, 'layout'), quickImage());
-  const before = await machineState();
-  const run = `demo-${process.pid}-${milliseconds}`;
-  await using demo = await RunningProcess.start({
-    name: 'demo',
-    command: launcher,
-    args: ['demo', written.reference, 'cat', '/etc/marker'],
-    env: { [RUN_VARIABLE]: run },
-    grace: 60_000,
-  });
-  await delay(milliseconds);
-  demo.signal('SIGINT');
-  expect(await demo.ended(), demo.output).toBe(130);
-  expect(await leftBy(run, before)).toEqual([]);
-});
+it.each(['Starting a manager', 'fresh node with Gear'])(
+  'leaves nothing when it is interrupted at "%s"',
+  async (line) => {
+    await using folder = await temporaryFolder();
+    const written = await writeOciLayout(join(folder.path, 'layout'), quickImage());
+    const before = await machineState();
+    const run = `demo-${process.pid}-${line.length}`;
+    await using demo = await RunningProcess.start({
+      name: 'demo',
+      command: launcher,
+      args: ['demo', written.reference, 'cat', '/etc/marker'],
+      env: { [RUN_VARIABLE]: run },
+      grace: 60_000,
+    });
+    await until(`the demo says ${line}`, () => demo.output.includes(line), { timeout: 120_000, interval: 20 });
+    demo.signal('SIGINT');
+    expect(await demo.ended(), demo.output).toBe(130);
+    expect(await leftBy(run, before)).toEqual([]);
+  },
+);
 
 it('says what is wrong with an image that cannot be had', async () => {
   const { exitCode, stderr } = await gear(['demo', 'oci:/nowhere/at/all:latest']);
