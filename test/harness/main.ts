@@ -12,7 +12,7 @@ if (steps === undefined) {
 const run = `run-${process.pid}-${Date.now()}`;
 process.env[RUN_VARIABLE] = run;
 const before = await machineState();
-const sum: Totals = { passed: 0, failed: 0, skipped: [] };
+const sum: Totals = { passed: 0, failed: 0, failures: [], skipped: [] };
 const failedSteps: string[] = [];
 
 for (const step of steps) {
@@ -20,10 +20,11 @@ for (const step of steps) {
   console.log(`\n=== ${step.name}`);
   const totals = await step.run(filters).catch((error: unknown): Totals => {
     console.error(error);
-    return { passed: 0, failed: 1, skipped: [] };
+    return { passed: 0, failed: 1, failures: [`${step.name}: ${String(error)}`], skipped: [] };
   });
   sum.passed += totals.passed;
   sum.failed += totals.failed;
+  sum.failures.push(...totals.failures);
   sum.skipped.push(...totals.skipped);
   if (totals.failed > 0) failedSteps.push(step.name);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
@@ -38,12 +39,14 @@ if (left.length > 0) {
   console.log(`\n=== left behind on this machine\n${left.join('\n')}`);
   await endProcesses((await processesOf(run)).map(({ pid }) => pid));
   sum.failed += 1;
+  sum.failures.push('something was left behind; see above');
   failedSteps.push('nothing left behind');
 } else {
   sum.passed += 1;
 }
 
 if (sum.skipped.length > 0) console.log(`\n=== skipped\n${sum.skipped.join('\n')}`);
+if (sum.failures.length > 0) console.log(`\n=== not ok\n${sum.failures.join('\n')}`);
 if (failedSteps.length > 0) console.log(`\nFailed: ${failedSteps.join(', ')}`);
 console.log(`\n${sum.skipped.length} skipped`);
 console.log(`${sum.passed} passed, ${sum.failed} failed`);

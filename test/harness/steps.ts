@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { execa } from 'execa';
 import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
 import { projectRoot } from '../../deploy/sandbox/gear.ts';
@@ -9,6 +10,8 @@ import { staleGeneratedFiles } from './generated.ts';
 export interface Totals {
   passed: number;
   failed: number;
+  /** What failed, and the first lines of what each said: a log that is kept only in part still ends with them. */
+  failures: string[];
   /** Why each skipped test was. */
   skipped: string[];
 }
@@ -28,7 +31,13 @@ function command(name: string, program: string, args: readonly string[]): Step {
         stdio: ['ignore', 'inherit', 'inherit'],
         reject: false,
       });
-      return { passed: exitCode === 0 ? 1 : 0, failed: exitCode === 0 ? 0 : 1, skipped: [] };
+      const failed = exitCode !== 0;
+      return {
+        passed: failed ? 0 : 1,
+        failed: failed ? 1 : 0,
+        failures: failed ? [`${name}: exit code ${exitCode}`] : [],
+        skipped: [],
+      };
     },
   };
 }
@@ -38,7 +47,12 @@ const generated: Step = {
   run: async () => {
     const stale = await staleGeneratedFiles();
     for (const file of stale) console.log(`proto/gen/${file} is not what buf generate makes: npm run generate`);
-    return { passed: stale.length === 0 ? 1 : 0, failed: stale.length === 0 ? 0 : 1, skipped: [] };
+    return {
+      passed: stale.length === 0 ? 1 : 0,
+      failed: stale.length === 0 ? 0 : 1,
+      failures: stale.map((file) => `proto/gen/${file} is stale`),
+      skipped: [],
+    };
   },
 };
 
@@ -51,26 +65,36 @@ interface VitestReport {
     readonly assertionResults: readonly {
       readonly status: string;
       readonly fullName: string;
+      readonly failureMessages?: readonly string[];
       readonly meta?: { readonly skipReason?: string };
     }[];
   }[];
 }
 
+const FAILURE_LINES = 12;
+
+/** A failure as the end of a run tells it. */
+function failure(file: string, test: string, messages: readonly string[]): string {
+  const lines = stripVTControlCharacters(messages.join('\n')).split('\n').slice(0, FAILURE_LINES);
+  return [`${file}: ${test}`, ...lines.map((line) => `    ${line}`)].join('\n');
+}
+
 /** Counts a report of vitest; a file that failed without a failed test of its own (it did not load, or its hook threw) counts as one. */
 export function totalsOf(report: VitestReport): Totals {
-  const totals: Totals = { passed: 0, failed: 0, skipped: [] };
+  const totals: Totals = { passed: 0, failed: 0, failures: [], skipped: [] };
   for (const file of report.testResults) {
-    let failed = 0;
-    for (const { status, fullName, meta } of file.assertionResults) {
+    const name = file.name.slice(projectRoot.length + 1);
+    const failures: string[] = [];
+    for (const { status, fullName, failureMessages, meta } of file.assertionResults) {
       if (status === 'passed') totals.passed += 1;
-      else if (status === 'failed') failed += 1;
-      else
-        totals.skipped.push(
-          `${file.name.slice(projectRoot.length + 1)}: ${fullName}: ${meta?.skipReason ?? 'no reason given'}`,
-        );
+      else if (status === 'failed') failures.push(failure(name, fullName, failureMessages ?? []));
+      else totals.skipped.push(`${name}: ${fullName}: ${meta?.skipReason ?? 'no reason given'}`);
     }
-    if (failed === 0 && file.status === 'failed') failed = 1;
-    totals.failed += failed;
+    if (failures.length === 0 && file.status === 'failed') {
+      failures.push(failure(name, 'the file itself', [file.message ?? '']));
+    }
+    totals.failed += failures.length;
+    totals.failures.push(...failures);
   }
   return totals;
 }
@@ -93,10 +117,14 @@ function vitest(name: string, project: string, folders: readonly string[]): Step
         },
       );
       const text = await readFile(file, 'utf8').catch(() => undefined);
-      if (text === undefined) return { passed: 0, failed: 1, skipped: [] };
+      if (text === undefined)
+        return { passed: 0, failed: 1, failures: [`${name}: vitest ended before it had a report`], skipped: [] };
       const totals = totalsOf(JSON.parse(text) as VitestReport);
       // An error outside of every test (an unhandled rejection) fails the run without failing a test.
-      if (exitCode !== 0 && totals.failed === 0) totals.failed = 1;
+      if (exitCode !== 0 && totals.failed === 0) {
+        totals.failed = 1;
+        totals.failures.push(`${name}: an error outside of every test; see above`);
+      }
       return totals;
     },
   };
