@@ -2,6 +2,7 @@ import { defineCommand, EXIT, main } from '#core/cli/command.ts';
 import { createLogger } from '#core/log.ts';
 import { DRIVER_OPTIONS, driverConfig } from './config.ts';
 import { runDriver, shutDownNode } from './node.ts';
+import { DRIVER_CONFIG } from './paths.ts';
 
 const command = defineCommand({
   name: 'driver',
@@ -10,6 +11,7 @@ const command = defineCommand({
 Start dockerd (up to 27) with --experimental -s gear. Stopping the driver leaves containers and their mounts alone; starting it
 again takes them up. --shutdown is for taking Gear off a node: stop dockerd and the driver first.`,
   options: DRIVER_OPTIONS,
+  configFile: { path: DRIVER_CONFIG, others: 'refused' },
   async run(values, _operands, signal) {
     const config = driverConfig(values);
     const log = createLogger('driver', config.logLevel);

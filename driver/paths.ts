@@ -3,6 +3,9 @@ import { join } from 'node:path';
 /** The driver's root where nothing else is said. */
 export const DEFAULT_ROOT = '/var/lib/gear';
 
+/** The file that the driver's options are read from where no other is named. */
+export const DRIVER_CONFIG = '/etc/gear/driver.conf';
+
 /**
  * The node's folders:
  *

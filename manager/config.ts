@@ -59,6 +59,7 @@ export const MANAGER_OPTIONS = {
     type: 'number',
     value: 'N',
     default: Math.max(2, Math.floor(availableParallelism() / 2)),
+    defaultText: 'half of the processors, at least 2',
     min: 1,
     max: 64,
     help: 'Conversions at the same time; others wait',

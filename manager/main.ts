@@ -14,6 +14,7 @@ const command: Command<typeof MANAGER_OPTIONS> = {
   name: 'manager',
   summary: 'Runs the manager: the store of objects, indexes and images, the converter, gRPC and HTTP.',
   options: MANAGER_OPTIONS,
+  configFile: { path: '/etc/gear/manager.conf', others: 'refused' },
   details: `
 Where it really listens is in the log line "ready" and, while it runs, in addresses.json in its root. It stops on SIGTERM and SIGINT: it takes nothing new,
 lets calls under way end for --stop-timeout, and ends the rest.

@@ -23,7 +23,13 @@ export async function gear(
   args: readonly string[],
   { timeout = 120_000, env = {}, signal }: GearOptions = {},
 ): Promise<Outcome> {
-  const options = { reject: false, timeout, env, stdin: 'ignore', ...cancelledBy(signal) } as const;
+  const options = {
+    reject: false,
+    timeout,
+    env: { GEAR_CONFIG: '', ...env },
+    stdin: 'ignore',
+    ...cancelledBy(signal),
+  } as const;
   const result = await execa(launcher, args, options);
   signal?.throwIfAborted();
   if (result.timedOut) throw new Error(`gear ${args.join(' ')}: not within ${timeout} ms\n${result.stderr}`);

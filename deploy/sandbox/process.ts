@@ -49,7 +49,8 @@ export class RunningProcess implements AsyncDisposable {
       stdio: ['ignore', 'pipe', 'pipe'],
       // A group of its own: Ctrl-C on a terminal is for us, and we end our children in the right order.
       detached: true,
-      env: { ...process.env, [RUN_VARIABLE]: runName, ...options.env },
+      // The machine's own configuration of Gear, if there is one, is not for what is started here.
+      env: { ...process.env, [RUN_VARIABLE]: runName, GEAR_CONFIG: '', ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     const running = new RunningProcess(options, child);

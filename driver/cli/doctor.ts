@@ -4,7 +4,7 @@ import { GearError } from '#core/errors.ts';
 import { isFine } from '../doctor/check.ts';
 import { diagnose } from '../doctor/diagnose.ts';
 import { reportText } from '../doctor/report.ts';
-import { DEFAULT_ROOT } from '../paths.ts';
+import { DEFAULT_ROOT, DRIVER_CONFIG } from '../paths.ts';
 
 const command = defineCommand({
   name: 'doctor',
@@ -44,6 +44,7 @@ Exit code: 0 when all that is needed is there, 1 when something is missing.`,
     },
     json: { type: 'flag', help: 'Print JSON' },
   },
+  configFile: { path: DRIVER_CONFIG, others: 'ignored' },
   async run(values, _operands, signal) {
     if (!isAbsolute(values.root))
       throw new GearError('invalid-argument', `--root takes an absolute path, not ${JSON.stringify(values.root)}`);

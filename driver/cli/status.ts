@@ -6,7 +6,7 @@ import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { GearError, isErrno } from '#core/errors.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
 import type { PrefetchStats } from '../objectfs/interface.ts';
-import { DEFAULT_ROOT, nodePaths } from '../paths.ts';
+import { DEFAULT_ROOT, DRIVER_CONFIG, nodePaths } from '../paths.ts';
 import type { SourceStats } from '../remote/manager-source.ts';
 import { CONTROL_SOCKET } from '../status/control-server.ts';
 import type { NodeStatus } from '../status/node-status.ts';
@@ -152,6 +152,7 @@ since the object filesystem started: answered from the public cache, or fetched.
     root: { type: 'string', value: 'FOLDER', default: DEFAULT_ROOT, help: "The driver's root" },
     json: { type: 'flag', help: 'Print JSON' },
   },
+  configFile: { path: DRIVER_CONFIG, others: 'ignored' },
   async run(values, _operands, signal) {
     const status = await ask(join(nodePaths(values.root).run, CONTROL_SOCKET), signal);
     process.stdout.write(values.json ? `${JSON.stringify(status, undefined, 2)}\n` : statusText(status));
