@@ -1,3 +1,5 @@
+import type { Digest } from '#core/digest.ts';
+import { isGearError } from '#core/errors.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import type { Layer } from '../snapshots/layer.ts';
 import type { Snapshots } from '../snapshots/snapshots.ts';
@@ -12,7 +14,7 @@ export async function lazyUsage(layer: Layer, snapshots: Snapshots, images: Imag
   const used = [layer.image];
   const union = snapshots.unionOf(layer.id);
   if (union !== undefined && images.find(union) !== undefined) {
-    if ((await images.users(union)).includes(layer.folder)) used.push(union);
+    if ((await usersOf(union, images)).includes(layer.folder)) used.push(union);
   }
   let [size, inodes] = [0, 0];
   for (const image of used) {
@@ -21,4 +23,14 @@ export async function lazyUsage(layer: Layer, snapshots: Snapshots, images: Imag
     inodes += taken.inodes;
   }
   return { size, inodes };
+}
+
+/** None where the image went meanwhile. */
+async function usersOf(image: Digest, images: ImageStore): Promise<string[]> {
+  try {
+    return await images.users(image);
+  } catch (error) {
+    if (isGearError(error, 'not-found')) return [];
+    throw error;
+  }
 }

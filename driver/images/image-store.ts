@@ -219,6 +219,8 @@ export class ImageStore {
 
   /** The layers that use the image. */
   async users(id: Digest): Promise<string[]> {
+    // Beside one that is being added, its file would be found empty, and dropped.
+    using _lock = await this.#locks.acquire(id);
     return await new ImageUsers(this.get(id).folder).list();
   }
 

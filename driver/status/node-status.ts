@@ -146,11 +146,16 @@ export async function nodeStatus(options: {
   for (const image of images.list()) {
     // The objects of a layer belong to the union of the layers that are mounted together.
     if (image.kind === 'layer' || (image.kind === 'union' && image.summary.objects === 0)) continue;
-    found.push({
-      ...(await imageStatus(image, paths, inPublic, stats)),
-      users: (await images.users(image.id)).length,
-      mounts: mounts.get(image.id) ?? 0,
-    });
+    try {
+      found.push({
+        ...(await imageStatus(image, paths, inPublic, stats)),
+        users: (await images.users(image.id)).length,
+        mounts: mounts.get(image.id) ?? 0,
+      });
+    } catch (error) {
+      // Removed while it was looked at.
+      if (images.find(image.id) !== undefined) throw error;
+    }
   }
   return {
     version: options.version,
