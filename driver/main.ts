@@ -1,5 +1,6 @@
 import { defineCommand, EXIT, main } from '#core/cli/command.ts';
 import { createLogger } from '#core/log.ts';
+import { serviceReadiness } from '#core/service-ready.ts';
 import { DRIVER_OPTIONS, driverConfig } from './config.ts';
 import { runDriver, shutDownNode } from './node.ts';
 import { DRIVER_CONFIG } from './paths.ts';
@@ -15,8 +16,9 @@ again takes them up. --shutdown is for taking Gear off a node: stop dockerd and 
   async run(values, _operands, signal) {
     const config = driverConfig(values);
     const log = createLogger('driver', config.logLevel);
+    const ready = serviceReadiness(process.env, log);
     if (config.shutdown) await shutDownNode(config, log, signal);
-    else await runDriver(config, log, signal);
+    else await runDriver(config, log, signal, ready);
     return EXIT.ok;
   },
 });

@@ -124,8 +124,13 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   };
 }
 
-/** Runs the driver until `signal` aborts. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
-export async function runDriver(config: DriverConfig, log: Logger, signal: AbortSignal): Promise<void> {
+/** Runs the driver until `signal` aborts; `onReady` is called when it serves. Throws failed-precondition for a root, socket or kernel that it cannot work with. */
+export async function runDriver(
+  config: DriverConfig,
+  log: Logger,
+  signal: AbortSignal,
+  onReady: () => Promise<void> = async () => {},
+): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode(config, log, signal));
   stack.use(node.undoStart);
@@ -180,6 +185,7 @@ export async function runDriver(config: DriverConfig, log: Logger, signal: Abort
     'ready',
   );
   node.undoStart.move();
+  await onReady();
   if (!signal.aborted) {
     const { promise, resolve } = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => resolve(), { once: true });

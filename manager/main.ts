@@ -1,5 +1,6 @@
 import { type Command, EXIT, main } from '#core/cli/command.ts';
 import { createLogger } from '#core/log.ts';
+import { serviceReadiness } from '#core/service-ready.ts';
 import { MANAGER_OPTIONS, managerConfig } from './config.ts';
 import { convertImage } from './converter/convert.ts';
 import { Slots } from './converter/slots.ts';
@@ -27,6 +28,7 @@ There is no authentication: let only nodes of the cluster reach the addresses it
     process.umask(0o022);
     const config = managerConfig(values);
     const log = createLogger('manager', values['log-level']);
+    const ready = serviceReadiness(process.env, log);
     if (values.verify) return await verifyCommand(config, log, signal);
     const slots = new Slots(config.maxConversions);
     const { scratch } = new Layout(config.root);
@@ -43,6 +45,7 @@ There is no authentication: let only nodes of the cluster reach the addresses it
           transports: REMOTE_TRANSPORTS,
         }),
     });
+    await ready();
     const stopped = Promise.withResolvers<void>();
     signal.addEventListener('abort', () => stopped.resolve(), { once: true });
     if (!signal.aborted) await stopped.promise;
