@@ -12,6 +12,7 @@ import {
 import { dirname, join } from 'node:path';
 import { type Digest, objectPath } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
+import { spreadFoldersIn } from './spread.ts';
 
 /**
  * The manager's root:
@@ -109,6 +110,8 @@ export class Layout {
     for (const folder of [this.objects, this.indexes, this.images, this.tmp, this.scratch]) {
       mkdirSync(folder, { recursive: true });
     }
+    // A batch of objects is written into a folder of its own there.
+    spreadFoldersIn(this.tmp);
     for (const parent of [this.objects, this.indexes]) {
       if (statSync(parent).dev !== statSync(this.tmp).dev) {
         throw new GearError(
