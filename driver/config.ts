@@ -2,8 +2,9 @@ import { hostname } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import type { Values } from '#core/cli/command.ts';
 import { GearError } from '#core/errors.ts';
-import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
+import { formatHostPort, isLoopback, parseHostPort } from '#core/grpc/address.ts';
 import { LOG_LEVELS } from '#core/log.ts';
+import { ACCESS_OPTIONS, type Access, accessOf } from '#core/security/access.ts';
 import { NFS_VERSIONS, type NfsVersion } from './kernel/nfs-mount.ts';
 import { DEFAULT_ROOT } from './paths.ts';
 import { FETCH_CHOICES, type FetchChoice } from './remote/manager-source.ts';
@@ -26,6 +27,7 @@ export const DRIVER_OPTIONS = {
   },
   'monitor-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
   'monitor-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
+  ...ACCESS_OPTIONS,
   'plugin-name': {
     type: 'string',
     value: 'NAME',
@@ -148,6 +150,8 @@ export interface DriverConfig {
   readonly root: string;
   readonly manager: string;
   readonly monitor: string;
+  /** How to get in at both. */
+  readonly access: Access;
   readonly pluginName: string;
   readonly listen:
     | { readonly kind: 'unix'; readonly path: string }
@@ -199,6 +203,7 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
     root,
     manager,
     monitor: address('monitor', values.monitor, values['monitor-ip'], values['monitor-port'], besideIt),
+    access: accessOf(values),
     pluginName,
     listen:
       values.tcp === undefined
@@ -257,7 +262,7 @@ function address(
 // Whoever reaches the plugin can mount and delete layers as root.
 function loopback(text: string): string {
   const parsed = parseHostPort(text, '--tcp');
-  if (!/^(127\.|::1$|localhost$)/.test(parsed.host)) {
+  if (!isLoopback(parsed.host)) {
     throw new GearError(
       'invalid-argument',
       `--tcp ${text}: only a loopback address, for whoever reaches the plugin is root on this node`,

@@ -43,6 +43,7 @@ function nodeMount(config: DriverConfig, paths: NodePaths, log: Logger): NodeMou
   return new NodeMount({
     target: paths.nfs,
     manager: config.manager,
+    access: config.access,
     ...config.nfs,
     deadline: config.fetchDeadline,
     log: log.child({ part: 'nfs' }),
@@ -78,6 +79,7 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
     root: config.root,
     settings: {
       manager: config.manager,
+      access: config.access,
       deadline: config.fetchDeadline,
       cacheSize: config.cacheSize ?? 0,
       fetch: config.fetch,
@@ -108,7 +110,9 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   const containerd =
     config.containerdSocket === ''
       ? undefined
-      : stack.use(await ContainerdFrontEnd.open({ paths, images, manager: config.manager, log }));
+      : stack.use(
+          await ContainerdFrontEnd.open({ paths, images, manager: config.manager, access: config.access, log }),
+        );
   await images.sweep();
   const release = stack.move();
   const undoStart = started.move();
@@ -160,6 +164,7 @@ export async function runDriver(
   if (node.containerd !== undefined) stack.use(await node.containerd.serve(config.containerdSocket));
   const heartbeats = sendHeartbeats({
     monitor: config.monitor,
+    access: config.access,
     report: async () => heartbeatOf(config.node, await status()),
     log,
     signal,
@@ -167,6 +172,7 @@ export async function runDriver(
   stack.defer(() => heartbeats);
   const reporting = reportTouches({
     monitor: config.monitor,
+    access: config.access,
     node: config.node,
     take: () => node.objects.takeTouches({ signal }),
     log: log.child({ part: 'touches' }),

@@ -6,6 +6,7 @@ import { LOG_LEVELS } from '#core/log.ts';
 import { type ExportConfig, exportConfig } from './export/options.ts';
 import { WATCH_OPTIONS, type WatchConfig, watchConfig } from './monitor/watch-options.ts';
 import type { RegistryAccess } from './registry/access.ts';
+import { checkListeners, SECURITY_OPTIONS, type SecurityConfig, securityConfig } from './security/options.ts';
 
 /** The options of `gear manager`. */
 export const MANAGER_OPTIONS = {
@@ -23,6 +24,7 @@ export const MANAGER_OPTIONS = {
     default: '127.0.0.1:2020',
     help: 'Where health, metrics, the registry endpoint and POST /notifications are served',
   },
+  ...SECURITY_OPTIONS,
   nfs: {
     type: 'choice',
     choices: ['off', 'ganesha', 'kernel'],
@@ -38,8 +40,7 @@ export const MANAGER_OPTIONS = {
   'nfs-allow': {
     type: 'string',
     value: 'NETWORK,...',
-    default: '127.0.0.0/8',
-    help: 'Who may read over NFS: addresses and networks as 10.0.0.0/8',
+    help: 'Who may read over NFS: addresses and networks as 10.0.0.0/8; needed where --nfs-listen is beyond loopback',
   },
   'nfs-versions': {
     type: 'string',
@@ -94,6 +95,8 @@ export interface ManagerConfig {
   readonly listen: string;
   readonly monitorListen: string;
   readonly httpListen: string;
+  /** Left out: everybody who reaches the addresses is let in. */
+  readonly security?: SecurityConfig;
   readonly access: RegistryAccess;
   /** Undefined: nothing is watched, and there is no registry endpoint. */
   readonly watch?: WatchConfig;
@@ -109,13 +112,20 @@ export interface ManagerConfig {
 
 /** The configuration that the options say. Throws invalid-argument. */
 export function managerConfig(values: Values<typeof MANAGER_OPTIONS>): ManagerConfig {
-  for (const option of ['listen', 'monitor-listen', 'http-listen'] as const)
-    parseHostPort(values[option], `--${option}`);
+  const listeners = {
+    listen: values.listen,
+    'monitor-listen': values['monitor-listen'],
+    'http-listen': values['http-listen'],
+  };
+  for (const [option, address] of Object.entries(listeners)) parseHostPort(address, `--${option}`);
+  const security = securityConfig(values);
+  checkListeners(listeners, security, values.insecure);
   return {
     root: resolve(values.root),
     listen: values.listen,
     monitorListen: values['monitor-listen'],
     httpListen: values['http-listen'],
+    security,
     access: {
       authFile: values.authfile,
       insecureRegistries: values['insecure-registry'],
@@ -131,6 +141,7 @@ export function managerConfig(values: Values<typeof MANAGER_OPTIONS>): ManagerCo
       listen: values['nfs-listen'],
       allow: values['nfs-allow'],
       versions: values['nfs-versions'],
+      insecure: values.insecure,
     }),
   };
 }

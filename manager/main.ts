@@ -22,7 +22,8 @@ lets calls under way end for --stop-timeout, and ends the rest.
 With --watch the images of a registry are converted as they appear, and pushed beside them as NAME-gear:TAG. The registry tells of a push at once when its
 "notifications" have an endpoint http://HTTP-ADDRESS/notifications; else the next look at all tags finds it. With --watch or --upstream the HTTP address is a
 registry, too: a pull of NAME:TAG from it, or through it as one of dockerd's "registry-mirrors", gives the Gear image of the upstream's NAME:TAG.
-There is no authentication: let only nodes of the cluster reach the addresses it listens on.`,
+Whoever may reach its ports is said with --tls-cert, --tls-client-ca and --token-file; without them it serves this machine only. deploy/ca makes what they need,
+deploy/SECURITY.md says what they protect. Renewed files are taken by themselves.`,
   run: async (values, _operands, signal) => {
     // Objects are for all nodes to read, whatever this process was started with.
     process.umask(0o022);

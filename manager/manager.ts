@@ -26,6 +26,7 @@ import { startExport } from './export/export.ts';
 import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
 import { Profiles } from './monitor/profiles.ts';
+import { Guard } from './security/guard.ts';
 import { checkWritable } from './store/writable.ts';
 import { addWatching } from './watching.ts';
 
@@ -57,6 +58,10 @@ export interface ManagerParts {
 /** Opens the store and serves it. Throws failed-precondition for a root or an address that another process has. */
 export async function startManager({ config, log, convert }: ManagerParts): Promise<Manager> {
   await using stack = new AsyncDisposableStack();
+  const metrics = new Metrics();
+  const refused = metrics.counter('gear_refused_total', 'Calls and requests without a token that is accepted');
+  const security = config.security ?? { tls: undefined, tokenFile: undefined, httpAuth: 'all' };
+  const guard = stack.use(new Guard({ config: security, log, refused }));
   const store = stack.use(await openStore({ root: config.root, log, grace: config.grace, rebuild: config.rebuild }));
   const draining = new AbortController();
   const stop = new AbortController();
@@ -65,7 +70,6 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     await startExport({ config: config.nfs, objects: store.layout.objects, root: config.root, log }),
   );
 
-  const metrics = new Metrics();
   const profiles = stack.use(await Profiles.open(store, log));
   const converted: Convert = async (request, options) => {
     const result = await convert(request, options);
@@ -85,7 +89,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   const isExported = () => storeExport.describe().state === ExportDescription_State.STATE_SERVING;
   metrics.gauge('gear_nfs_export_serving', 'Whether the NFS export answers', () => (isExported() ? 1 : 0));
 
-  const main = createGrpcServer(config.listen, '--listen');
+  const main = createGrpcServer(config.listen, '--listen', guard);
   const health = createHealth(['gear.v1.ContentStore', 'gear.v1.Images', 'gear.v1.Export']);
   health.addTo(main.server);
   main.server.addService(
@@ -119,7 +123,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
 
   addReflection(main.server, ['gear/v1/objects.proto', 'gear/v1/images.proto', 'gear/v1/export.proto']);
 
-  const monitor = createGrpcServer(config.monitorListen, '--monitor-listen');
+  const monitor = createGrpcServer(config.monitorListen, '--monitor-listen', guard);
   const monitorHealth = createHealth(['gear.v1.Monitor']);
   monitorHealth.addTo(monitor.server);
   monitor.server.addService(MonitorService, monitorService(nodes, profiles, handlers));
@@ -127,6 +131,7 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   addReflection(monitor.server, ['gear/v1/monitor.proto']);
 
   const http = createHttp({
+    guard,
     metrics,
     checkStore: async () => await checkWritable(store.layout),
     stopping: () => draining.signal.aborted,

@@ -9,8 +9,11 @@ import {
   status,
 } from '@grpc/grpc-js';
 import type { Abortable } from '../abort.ts';
-import { GearError } from '../errors.ts';
-import { formatHostPort, parseHostPort } from './address.ts';
+import { GearError, messageOf } from '../errors.ts';
+import { type Access, TokenHeader } from '../security/access.ts';
+import { explainRefusal } from '../security/tls-failure.ts';
+import { formatHostPort, type HostPort, parseHostPort } from './address.ts';
+import { TlsCredentials } from './credentials.ts';
 import { FLOW_CONTROL_WINDOW, MAX_MESSAGE_BYTES } from './limits.ts';
 import { Sender } from './sender.ts';
 import { fromServiceError } from './status.ts';
@@ -41,10 +44,17 @@ export interface Exchange<Q, A> extends Disposable {
 export class Connection implements Disposable {
   readonly address: string;
   readonly #client: Client;
+  readonly #access: Access;
+  readonly #token: TokenHeader | undefined;
 
-  constructor(address: string) {
-    this.address = address;
-    this.#client = new Client(address, credentials.createInsecure(), {
+  /** `peer`: of TCP, or "unix:PATH". */
+  constructor(peer: HostPort | string, access: Access = {}) {
+    this.address = typeof peer === 'string' ? peer : formatHostPort(peer);
+    this.#access = access;
+    this.#token = access.tokenFile === undefined ? undefined : new TokenHeader(access.tokenFile);
+    const isSecure = access.ca !== undefined && typeof peer !== 'string';
+    const security = isSecure ? new TlsCredentials(peer, access) : credentials.createInsecure();
+    this.#client = new Client(this.address, security, {
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
       'grpc.keepalive_time_ms': 20_000,
@@ -71,7 +81,7 @@ export class Connection implements Disposable {
       method.requestSerialize,
       method.responseDeserialize,
       request,
-      new Metadata(),
+      this.#metadata(),
       options(limits),
       (error, answer) => (error === null ? resolve(answer as A) : reject(error)),
     );
@@ -87,7 +97,7 @@ export class Connection implements Disposable {
       requestSerialize,
       responseDeserialize,
       request,
-      new Metadata(),
+      this.#metadata(),
       options(limits),
     );
     // Cancelling is reported as an error event, also when nobody reads any longer.
@@ -110,7 +120,7 @@ export class Connection implements Disposable {
       method.path,
       method.requestSerialize,
       method.responseDeserialize,
-      new Metadata(),
+      this.#metadata(),
       options(limits),
       (error, answer) => (error === null ? resolve(answer as A) : reject(error)),
     );
@@ -143,7 +153,7 @@ export class Connection implements Disposable {
       path,
       requestSerialize,
       responseDeserialize,
-      new Metadata(),
+      this.#metadata(),
       options(limits),
     );
     // Until the first read grpc-js takes in whatever comes, without bounds.
@@ -205,6 +215,18 @@ export class Connection implements Disposable {
     }
   }
 
+  /** With the token, where there is one. A file that cannot be read now may be whole again soon. */
+  #metadata(): Metadata {
+    const metadata = new Metadata();
+    if (this.#token === undefined) return metadata;
+    try {
+      metadata.set('authorization', this.#token.value);
+    } catch (error) {
+      throw new GearError('unavailable', messageOf(error), { cause: error });
+    }
+    return metadata;
+  }
+
   #name(method: { readonly path: string }): string {
     return `${method.path.slice(method.path.lastIndexOf('/') + 1)} at ${this.address}`;
   }
@@ -212,13 +234,14 @@ export class Connection implements Disposable {
   #translate(method: { readonly path: string }, error: unknown, signal: AbortSignal | undefined): unknown {
     if (!isServiceError(error)) return error;
     if (error.code === status.CANCELLED && signal?.aborted === true) return signal.reason;
-    return fromServiceError(error, this.#name(method));
+    const explained = error.code === status.UNAVAILABLE && explainRefusal(error.details, this.address, this.#access);
+    return fromServiceError(error, this.#name(method), explained || undefined);
   }
 }
 
 /** A connection to the service at "HOST:PORT". Throws invalid-argument; connects at the first call only. */
-export function connect(address: string, what = 'manager address'): Connection {
-  return new Connection(formatHostPort(parseHostPort(address, what)));
+export function connect(address: string, what = 'manager address', access: Access = {}): Connection {
+  return new Connection(parseHostPort(address, what), access);
 }
 
 function options({ timeout }: CallLimits): CallOptions {

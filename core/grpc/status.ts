@@ -36,7 +36,9 @@ export function codeOfStatus(code: number): ErrorCode {
   return FROM_STATUS.get(code) ?? 'internal';
 }
 
-/** A GearError from what a gRPC client reports; `what` names the call and its peer. */
-export function fromServiceError(error: ServiceError, what: string): GearError {
-  return new GearError(codeOfStatus(error.code), `${what}: ${error.details || error.message}`, { cause: error });
+/** A GearError from what a gRPC client reports; `what` names the call and its peer, `why` stands for grpc-js's own words. */
+export function fromServiceError(error: ServiceError, what: string, why?: string): GearError {
+  return new GearError(codeOfStatus(error.code), `${what}: ${why ?? (error.details || error.message)}`, {
+    cause: error,
+  });
 }

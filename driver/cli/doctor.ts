@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import { defineCommand, EXIT, main } from '#core/cli/command.ts';
 import { GearError } from '#core/errors.ts';
+import { ACCESS_OPTIONS, accessOf } from '#core/security/access.ts';
 import { isFine } from '../doctor/check.ts';
 import { diagnose } from '../doctor/diagnose.ts';
 import { reportText } from '../doctor/report.ts';
@@ -25,6 +26,7 @@ Exit code: 0 when all that is needed is there, 1 when something is missing.`,
       value: 'HOST:PORT',
       help: "The manager's HTTP side (default: the same host, port 2020)",
     },
+    ...ACCESS_OPTIONS,
     'docker-host': { type: 'string', value: 'URL', help: 'The engine, as DOCKER_HOST names it' },
     'plugin-name': { type: 'string', value: 'NAME', default: 'gear', help: 'What dockerd calls the driver' },
     socket: {
@@ -55,6 +57,7 @@ Exit code: 0 when all that is needed is there, 1 when something is missing.`,
       dockerHost: values['docker-host'],
       manager: values.manager,
       managerHttp: values['manager-http'],
+      access: accessOf(values),
       containerdSocket: values['containerd-socket'],
       containerdConfig: values['containerd-config'],
       signal,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { GearError } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import { expectIndexes } from '../images/compile.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { probe } from '../kernel/probe.ts';
@@ -20,6 +21,7 @@ export interface ContainerdOptions {
   readonly images: ImageStore;
   /** "host:port" */
   readonly manager: string;
+  readonly access?: Access;
   readonly log: Logger;
 }
 
@@ -43,7 +45,7 @@ export class ContainerdFrontEnd implements AsyncDisposable {
   }
 
   /** Needs no network. Throws invalid-argument for a root whose path cannot stand in mount options. */
-  static async open({ paths, images, manager, log: parent }: ContainerdOptions): Promise<ContainerdFrontEnd> {
+  static async open({ paths, images, manager, access, log: parent }: ContainerdOptions): Promise<ContainerdFrontEnd> {
     // containerd's client cuts options at commas and lower directories at colons, whatever stands in front of them.
     if (/[,:\\]/.test(paths.root)) {
       throw new GearError('invalid-argument', `--root ${paths.root}: containerd cannot mount paths with , : or \\`);
@@ -53,7 +55,7 @@ export class ContainerdFrontEnd implements AsyncDisposable {
     const snapshots = await Snapshots.open({ home: join(paths.root, 'containers'), images, log: parent });
     const metadata = stack.use(SnapshotMetadata.open(join(paths.root, 'containerd.sqlite')));
     const links = await ShortLinks.open(join(paths.root, 'l'), (id) => metadata.byId(id) !== undefined);
-    const remote = stack.use(new ManagerImages(manager));
+    const remote = stack.use(new ManagerImages(manager, access));
     const conversions = stack.use(new Conversions(remote, log));
     const layers = stack.use(new KnownLayers(remote, images, log, await whyNotLazy(paths.root)));
     const snapshotter = await Snapshotter.open({ metadata, snapshots, images, links, layers, conversions, log });

@@ -1,6 +1,7 @@
 import { release } from 'node:os';
 import type { Abortable } from '#core/abort.ts';
 import { messageOf } from '#core/errors.ts';
+import type { Access } from '#core/security/access.ts';
 import { probeAll } from '../kernel/probe.ts';
 import { type Check, check } from './check.ts';
 import { lookAtContainerd } from './containerd.ts';
@@ -24,6 +25,8 @@ export interface DiagnoseOptions extends Abortable {
   /** "HOST:PORT"; undefined: the running driver's, else the default. */
   readonly manager?: string | undefined;
   readonly managerHttp?: string | undefined;
+  /** How to get in there; nothing said: as the running driver does. */
+  readonly access?: Access;
   /** Where containerd is meant to find the driver; undefined: where the running driver serves it, else the usual place. */
   readonly containerdSocket?: string | undefined;
   /** containerd's configuration; undefined: the file that it reads by itself. */
@@ -69,8 +72,11 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     lookAtDriver(root, options.socket, { signal }),
   ]);
   const address = options.manager ?? driver.status?.manager;
+  const said = Object.keys(options.access ?? {}).length > 0;
+  const access = (said ? options.access : driver.status?.access) ?? {};
   const manager = await lookAtManager(address ?? DEFAULT_MANAGER, address !== undefined, options.managerHttp, {
     signal,
+    access,
   });
   const served = options.containerdSocket ?? driver.status?.containerd?.socket;
   const containerd = await lookAtContainerd(
@@ -91,7 +97,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     ...driverChecks(driver, docker.engine?.storageDriver === pluginName),
     ...managerChecks(manager),
     ...(manager.health === 'SERVING'
-      ? nfsChecks(await lookAtNfs(manager.address, driver.status?.nfs, { signal }))
+      ? nfsChecks(await lookAtNfs(manager.address, driver.status?.nfs, { signal, access }))
       : []),
   ];
 }

@@ -21,7 +21,7 @@ export interface DriverFacts {
   readonly pluginError: string;
   readonly status:
     | (Pick<NodeStatus, 'version' | 'manager' | 'managerAway' | 'images'> &
-        Partial<Pick<NodeStatus, 'nfs' | 'containerd'>>)
+        Partial<Pick<NodeStatus, 'nfs' | 'containerd' | 'access'>>)
     | undefined;
   readonly statusError: string;
 }

@@ -1,5 +1,7 @@
 import { request } from 'node:http';
+import { request as requestByTls } from 'node:https';
 import { type Abortable, deadline } from '#core/abort.ts';
+import { type Access, readIdentity, TokenHeader } from '#core/security/access.ts';
 
 /** Longer answers are cut. */
 const MAX_BODY = 1 << 20;
@@ -11,16 +13,19 @@ export interface Answer {
   readonly date: number | undefined;
 }
 
-/** GET of a path at a unix socket or "HOST:PORT". `timeout` in milliseconds. Throws as node:http does. */
+/** GET of a path at a unix socket or "HOST:PORT", which `access` lets in. `timeout` in milliseconds. Throws as node:http does. */
 export async function httpGet(
   target: { readonly socketPath: string } | { readonly host: string; readonly port: number },
   path: string,
-  { timeout, signal }: { timeout: number } & Abortable,
+  { timeout, signal, access = {} }: { timeout: number; access?: Access } & Abortable,
 ): Promise<Answer> {
   const name = 'host' in target ? `${target.host}:${target.port}` : target.socketPath;
   using limit = deadline(timeout, name, signal);
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  request({ ...target, path, signal: limit, agent: false }, (response) => {
+  const identity = readIdentity(access);
+  const headers = access.tokenFile === undefined ? {} : { authorization: new TokenHeader(access.tokenFile).value };
+  const send = identity === undefined ? request : requestByTls;
+  send({ ...target, path, headers, signal: limit, agent: false, ...identity }, (response) => {
     let body = '';
     response.setEncoding('utf8');
     response.on('data', (piece: string) => {

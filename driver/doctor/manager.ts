@@ -3,6 +3,7 @@ import type { Abortable } from '#core/abort.ts';
 import { messageOf } from '#core/errors.ts';
 import { parseHostPort } from '#core/grpc/address.ts';
 import { connect } from '#core/grpc/client.ts';
+import type { Access } from '#core/security/access.ts';
 import { VERSION } from '#core/version.ts';
 import { type Check, check } from './check.ts';
 import { httpGet } from './http-get.ts';
@@ -26,8 +27,12 @@ export interface ManagerFacts {
   readonly clockDifference: number | undefined;
 }
 
-async function health(address: string, { signal }: Abortable): Promise<string> {
-  using connection = connect(address);
+interface LookOptions extends Abortable {
+  readonly access?: Access;
+}
+
+async function health(address: string, { signal, access }: LookOptions): Promise<string> {
+  using connection = connect(address, '--manager', access);
   const method = service['Check'];
   if (method === undefined) throw new TypeError('grpc-health-check has no Check');
   const answer = await connection.unary(method, { service: '' }, { timeout: TIMEOUT, signal });
@@ -39,7 +44,7 @@ export async function lookAtManager(
   address: string,
   given: boolean,
   http: string | undefined,
-  options: Abortable = {},
+  options: LookOptions = {},
 ): Promise<ManagerFacts> {
   const { host } = parseHostPort(address, '--manager');
   const target = http === undefined ? { host, port: HTTP_PORT } : parseHostPort(http, '--manager-http');
@@ -50,7 +55,7 @@ export async function lookAtManager(
   ]);
   const ended = Date.now();
   options.signal?.throwIfAborted();
-  const page = answer.status === 'fulfilled' ? answer.value : undefined;
+  const page = answer.status === 'fulfilled' && answer.value.status !== 401 ? answer.value : undefined;
   // The header has whole seconds: half of one later on average. Asking takes its time too, half of it one way.
   const theirs = page?.date === undefined ? undefined : page.date + 500;
   return {
@@ -64,6 +69,13 @@ export async function lookAtManager(
   };
 }
 
+function remedyFor(error: string, given: boolean): string {
+  if (/\bTLS\b/.test(error))
+    return 'give --tls-ca, --tls-cert and --tls-key that belong to this manager (deploy/SECURITY.md)';
+  if (/\btoken\b/.test(error)) return "give --token-file with a token that is in the manager's --token-file";
+  return given ? 'start gear manager there, or open the way to it' : 'name the manager with --manager HOST:PORT';
+}
+
 /** The checks of the manager. One that was not named and is not there is only a warning: it may come later. */
 export function managerChecks(facts: ManagerFacts): Check[] {
   const { address, given, error, version, clockDifference, httpAddress } = facts;
@@ -72,7 +84,7 @@ export function managerChecks(facts: ManagerFacts): Check[] {
   const checks = [
     check('manager.serving', 'manager', serving ? 'ok' : given ? 'missing' : 'warning', found, {
       cost: 'what is not on this node yet cannot be read; what is here keeps working',
-      remedy: given ? 'start gear manager there, or open the way to it' : 'name the manager with --manager HOST:PORT',
+      remedy: remedyFor(error, given),
     }),
   ];
   if (!serving) return checks;

@@ -3,6 +3,7 @@ import { type Abortable, deadline } from '#core/abort.ts';
 import { isGearError, messageOf, orUndefined } from '#core/errors.ts';
 import { formatHostPort } from '#core/grpc/address.ts';
 import { silentLogger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
 import { describeExport, type ExportFacts } from '../remote/export-facts.ts';
 import { NfsSource } from '../remote/nfs-source.ts';
@@ -27,14 +28,14 @@ export interface NfsFacts {
 export async function lookAtNfs(
   manager: string,
   mount: NodeMountStatus | undefined,
-  { signal }: Abortable = {},
+  { signal, access = {} }: Abortable & { readonly access?: Access } = {},
 ): Promise<NfsFacts> {
   const filesystems = (await orUndefined(readFile('/proc/filesystems', 'utf8'), 'ENOENT')) ?? '';
   const client = /\bnfs4$/m.test(filesystems);
   using limited = deadline(TIMEOUT, `the NFS export of ${manager}`, signal);
   try {
-    const described = await describeExport(manager, { signal: limited });
-    using source = new NfsSource(manager, silentLogger());
+    const described = await describeExport(manager, { signal: limited, access });
+    using source = new NfsSource(manager, silentLogger(), access);
     const content = await source.connected(limited).then(() => '', messageOf);
     return { client, described, isOff: false, reason: '', content, mount };
   } catch (error) {

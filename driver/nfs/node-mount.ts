@@ -5,6 +5,7 @@ import { type Abortable, sleep } from '#core/abort.ts';
 import { digestOf } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import {
   detachNfs,
   endNfsRequests,
@@ -32,6 +33,7 @@ export interface NodeMountOptions {
   readonly target: string;
   /** "host:port" of the manager's gRPC. */
   readonly manager: string;
+  readonly access?: Access;
   readonly version: NfsVersion;
   readonly connections?: number | undefined;
   readonly readSize?: number | undefined;
@@ -144,9 +146,9 @@ export class NodeMount implements AsyncDisposable {
   }
 
   async #mount(): Promise<void> {
-    const { target, manager, version, connections, readSize, log } = this.#options;
+    const { target, manager, access, version, connections, readSize, log } = this.#options;
     const { signal } = this.#stop;
-    const facts = await describeExport(manager, { signal });
+    const facts = await describeExport(manager, { signal, access });
     if (!facts.versions.includes(version)) {
       throw new GearError(
         'failed-precondition',

@@ -1,11 +1,14 @@
 import type { Digest } from '#core/digest.ts';
 import type { LogLevel } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import type { FetchChoice, FetchStats } from '../remote/manager-source.ts';
 
 /** What may be changed while the object filesystem is mounted (`configure`). */
 export interface ObjectFilesystemSettings {
   /** Where missing objects come from: "host:port" of the manager's gRPC. */
   readonly manager: string;
+  /** How to get in there: names of files only, which its processes read themselves. Default: TLS and tokens are not used. */
+  readonly access?: Access;
   /** Milliseconds after which a read whose bytes cannot be had fails with EIO. Default 60,000. */
   readonly deadline?: number;
   /** How many bytes the public cache may hold; unpinned objects beyond it are evicted, the least recently used first. 0 (default): no limit. */
@@ -116,6 +119,8 @@ export interface ObjectFilesystemStats {
   readonly evictedBytes: number;
   /** Whether the last attempts to reach the manager failed, so that only probes are sent. */
   readonly managerAway: boolean;
+  /** Why; '' where it is not. */
+  readonly managerAwayReason: string;
   /** The ways to the manager, and what each has done since the server's process started. */
   readonly fetch: FetchStats;
   /** The image that is being brought here as a whole. */

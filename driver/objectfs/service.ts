@@ -1,5 +1,6 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { temporaryName } from '#core/atomic-file.ts';
 import { type Digest, parseDigest } from '#core/digest.ts';
 import { GearError, messageOf } from '#core/errors.ts';
@@ -69,7 +70,7 @@ export class Service {
     this.#log = log;
     this.#settings = settings;
     this.#session = readSession(files.session);
-    this.#source = managerSource(settings.manager, settings.fetch, log);
+    this.#source = managerSource(settings.manager, settings.fetch, log, settings.access);
     this.#remote = new PatientSource(this.#source, { log });
     this.#cache = new ObjectCache({ layout, remote: this.#remote, log, cacheSize: settings.cacheSize });
     this.#images = new ImageEntries(layout.paths, log);
@@ -84,6 +85,7 @@ export class Service {
       cache: this.#cache,
       layout,
       manager: settings.manager,
+      access: settings.access,
       log,
       find: (image) => this.#images.byName(image),
       audit: () => this.#settings.audit,
@@ -195,6 +197,7 @@ export class Service {
       evictedObjects: evictor.evictedObjects,
       evictedBytes: evictor.evictedBytes,
       managerAway: this.#remote.away,
+      managerAwayReason: this.#remote.awayReason,
       fetch: this.#source.stats(),
       filling: this.#filler.current,
       residentBytes: process.memoryUsage.rss(),
@@ -203,12 +206,13 @@ export class Service {
 
   #configure(change: Partial<ObjectFilesystemSettings>): void {
     const settings = changeSettings(this.#settings, change);
-    if (settings.manager !== this.#settings.manager) {
+    const isOther = (key: 'manager' | 'access') => !isDeepStrictEqual(settings[key], this.#settings[key]);
+    if (isOther('manager') || isOther('access')) {
       const before = this.#source;
-      this.#source = managerSource(settings.manager, settings.fetch, this.#log);
+      this.#source = managerSource(settings.manager, settings.fetch, this.#log, settings.access);
       this.#remote.replace(this.#source);
       before[Symbol.dispose]();
-      this.#prefetcher.manager = settings.manager;
+      this.#prefetcher.askAnother(settings.manager, settings.access);
     }
     this.#source.choice = settings.fetch;
     this.#settings = settings;

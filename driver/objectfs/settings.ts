@@ -4,7 +4,7 @@ import type { ObjectFilesystemSettings } from './interface.ts';
 export type Settings = Required<ObjectFilesystemSettings>;
 
 const LEARNING = { prefetch: true, fill: 'eager', audit: 16, recordLongest: 600_000, recordIdle: 30_000 } as const;
-const DEFAULTS = { deadline: 60_000, cacheSize: 0, fetch: 'auto', logLevel: 'info', ...LEARNING } as const;
+const DEFAULTS = { access: {}, deadline: 60_000, cacheSize: 0, fetch: 'auto', logLevel: 'info', ...LEARNING } as const;
 
 /** Fills in what is not said. */
 export function completeSettings(settings: ObjectFilesystemSettings): Settings {

@@ -3,6 +3,7 @@ import type { Digest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import { ContentStoreService } from '#proto/gen/gear/v1/objects.ts';
 import { Batch } from '../cache/incoming.ts';
 import type { CacheLayout } from '../cache/layout.ts';
@@ -27,6 +28,7 @@ export interface PrefetcherOptions {
   readonly cache: ObjectCache;
   readonly layout: CacheLayout;
   readonly manager: string;
+  readonly access?: Access;
   readonly log: Logger;
   /** The image, if it is still on the node. */
   readonly find: (image: Digest) => PrefetchImage | undefined;
@@ -56,7 +58,7 @@ export class Prefetcher {
   constructor(options: PrefetcherOptions) {
     this.#options = options;
     this.#log = options.log;
-    this.#connection = connectEarly(options.manager);
+    this.#connection = connectEarly(options.manager, options.access);
   }
 
   /** What was brought for an image; undefined where that was never tried. */
@@ -70,11 +72,11 @@ export class Prefetcher {
   }
 
   /** From now on another manager is asked. What is under way ends. */
-  set manager(address: string) {
+  askAnother(address: string, access: Access): void {
     this.#stop.abort();
     this.#connection.close();
     this.#stop = new AbortController();
-    this.#connection = connectEarly(address);
+    this.#connection = connectEarly(address, access);
   }
 
   /** Has an image's profile brought here, the last one asked for first. Safe to repeat: what was brought is not asked for again. */
@@ -191,8 +193,8 @@ export class Prefetcher {
 }
 
 /** A connection that is made before it is needed: an image's first start does not wait for shaking hands then. */
-function connectEarly(address: string): Connection {
-  const connection = connect(address);
+function connectEarly(address: string, access: Access | undefined): Connection {
+  const connection = connect(address, 'manager address', access);
   connection.unary(ContentStoreService.findMissing, { digests: [] }, { timeout: GREETING }).catch(() => {});
   return connection;
 }

@@ -3,6 +3,7 @@ import { type Digest, digestToBytes, ociDigest } from '#core/digest.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import { MonitorService, type ReportTouchesRequest } from '#proto/gen/gear/v1/monitor.ts';
 
 /** What was touched of an image; see TouchReport of the object filesystem. */
@@ -22,6 +23,8 @@ const CALL_TIMEOUT = 10_000;
 const MAX_WAITING = 32;
 /** A busy monitor is tried so many times. */
 const TRIES = 5;
+/** What may be gone at the next try. */
+const PASSING = ['unavailable', 'deadline-exceeded', 'resource-exhausted', 'cancelled', 'unauthenticated'] as const;
 
 /** Reports that wait to be sent, no more than so many. What is dropped must not be missed by what follows. */
 export class ReportQueue {
@@ -62,13 +65,14 @@ function toWire(node: string, report: Touches): ReportTouchesRequest {
 /** Tells the monitor what containers of this node touch first, until `signal` aborts. Nothing waits for it, and what it cannot tell is dropped. */
 export async function reportTouches(options: {
   readonly monitor: string;
+  readonly access?: Access;
   readonly node: string;
   readonly take: () => Promise<readonly Touches[]>;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }): Promise<void> {
-  const { monitor, take, log, signal } = options;
-  using connection = connect(monitor, 'monitor address');
+  const { monitor, access, take, log, signal } = options;
+  using connection = connect(monitor, 'monitor address', access);
   const queue = new ReportQueue();
   let tries = 0;
   while (!signal.aborted) {
@@ -83,7 +87,7 @@ export async function reportTouches(options: {
       if (signal.aborted) return;
       log.debug(`first touches not reported: ${messageOf(error)}`);
       // What the monitor does not want will not be wanted later.
-      const isFinal = !isGearError(error, 'unavailable', 'deadline-exceeded', 'resource-exhausted', 'cancelled');
+      const isFinal = !isGearError(error, ...PASSING);
       if (queue.next !== undefined && (isFinal || ++tries >= TRIES)) {
         queue.done();
         tries = 0;

@@ -3,6 +3,7 @@ import { type Digest, digestFromBytes } from '#core/digest.ts';
 import { GearError, isGearError } from '#core/errors.ts';
 import { type HostPort, parseHostPort } from '#core/grpc/address.ts';
 import { connect } from '#core/grpc/client.ts';
+import type { Access } from '#core/security/access.ts';
 import { ExportDescription_State, ExportService } from '#proto/gen/gear/v1/export.ts';
 
 const TIMEOUT = 5_000;
@@ -22,8 +23,11 @@ export interface ExportFacts {
  * Asks the manager at "HOST:PORT" for its NFS export. Throws failed-precondition where it has none, unavailable where its server does not answer (its
  * reason in the message) or it cannot be asked.
  */
-export async function describeExport(manager: string, { signal }: Abortable = {}): Promise<ExportFacts> {
-  using connection = connect(manager);
+export async function describeExport(
+  manager: string,
+  { signal, access }: Abortable & { readonly access?: Access | undefined } = {},
+): Promise<ExportFacts> {
+  using connection = connect(manager, 'manager address', access);
   const answer = await connection
     .unary(ExportService.describeExport, {}, { timeout: TIMEOUT, signal })
     .catch((error: unknown) => {

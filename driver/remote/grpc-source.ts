@@ -1,6 +1,7 @@
 import { type Digest, digestToBytes } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
+import type { Access } from '#core/security/access.ts';
 import { ContentStoreService } from '#proto/gen/gear/v1/objects.ts';
 import { ReadMany } from './read-many.ts';
 import type { ObjectSource } from './source.ts';
@@ -15,9 +16,9 @@ export class GrpcSource implements ObjectSource, Disposable {
   readonly #small: ReadMany;
 
   /** Takes "host:port". Throws invalid-argument. */
-  constructor(address: string) {
+  constructor(address: string, access: Access = {}) {
     this.name = `manager ${address}`;
-    this.#connection = connect(address);
+    this.#connection = connect(address, 'manager address', access);
     this.#small = new ReadMany(this.#connection);
   }
 

@@ -3,6 +3,7 @@ import { type Digest, digestOf, ociDigest } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
 import type { Platform } from '#core/platform.ts';
+import type { Access } from '#core/security/access.ts';
 import { type Image, ImagesService, type Layer } from '#proto/gen/gear/v1/images.ts';
 
 /** Milliseconds. Somebody waits for the answers, who can do without them. */
@@ -23,9 +24,9 @@ export class ManagerImages implements Disposable {
   #reason = '';
 
   /** Takes "host:port". Throws invalid-argument. Connects at the first question. */
-  constructor(address: string) {
+  constructor(address: string, access: Access = {}) {
     this.address = address;
-    this.#connection = connect(address);
+    this.#connection = connect(address, 'manager address', access);
   }
 
   /** What is known of the layer with this blob or diff id; undefined where nothing is. Throws unavailable or deadline-exceeded. */
@@ -96,7 +97,7 @@ export class ManagerImages implements Disposable {
         this.#failures = 0;
         return undefined;
       }
-      if (isGearError(error, 'unavailable', 'deadline-exceeded')) this.#pause(messageOf(error));
+      if (isGearError(error, 'unavailable', 'deadline-exceeded', 'unauthenticated')) this.#pause(messageOf(error));
       throw error;
     }
   }

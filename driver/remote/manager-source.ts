@@ -1,6 +1,7 @@
 import type { Digest } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import { GrpcSource } from './grpc-source.ts';
 import { NfsSource } from './nfs-source.ts';
 import { Pace } from './pace.ts';
@@ -196,6 +197,10 @@ async function firstOf(first: Attempt, second: Attempt, patience: number, signal
 }
 
 /** Both ways to the manager at "host:port". Throws invalid-argument. */
-export function managerSource(address: string, choice: FetchChoice, log: Logger): ManagerSource {
-  return new ManagerSource({ grpc: new GrpcSource(address), nfs: new NfsSource(address, log), choice });
+export function managerSource(address: string, choice: FetchChoice, log: Logger, access: Access = {}): ManagerSource {
+  return new ManagerSource({
+    grpc: new GrpcSource(address, access),
+    nfs: new NfsSource(address, log, access),
+    choice,
+  });
 }

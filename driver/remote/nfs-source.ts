@@ -3,6 +3,7 @@ import { type Digest, digestOf, objectPath } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { type FileHandle, NfsClient } from '#core/nfs/client.ts';
+import type { Access } from '#core/security/access.ts';
 import { describeExport, type ExportFacts } from './export-facts.ts';
 import type { ObjectSource, SourceState } from './source.ts';
 
@@ -28,6 +29,7 @@ export class NfsSource implements ObjectSource, Disposable {
   readonly name: string;
   readonly #manager: string;
   readonly #log: Logger;
+  readonly #access: Access;
   readonly #stop = new AbortController();
   #facts: ExportFacts | undefined;
   #session: Session | undefined;
@@ -36,11 +38,12 @@ export class NfsSource implements ObjectSource, Disposable {
   #pause = FIRST_PAUSE;
   #retryAt = 0;
 
-  /** Takes the manager's "host:port". */
-  constructor(manager: string, log: Logger) {
+  /** Takes the manager's "host:port". `access`: to its gRPC; NFS itself has none. */
+  constructor(manager: string, log: Logger, access: Access = {}) {
     this.name = `NFS of manager ${manager}`;
     this.#manager = manager;
     this.#log = log;
+    this.#access = access;
   }
 
   get state(): SourceState {
@@ -127,9 +130,10 @@ export class NfsSource implements ObjectSource, Disposable {
   /** Where gRPC is away, what it said last is still worth a try. */
   async #describe(signal: AbortSignal): Promise<ExportFacts> {
     try {
-      this.#facts = await describeExport(this.#manager, { signal });
+      this.#facts = await describeExport(this.#manager, { signal, access: this.#access });
     } catch (error) {
-      if (this.#facts === undefined || !isGearError(error, 'unavailable', 'deadline-exceeded')) throw error;
+      if (this.#facts === undefined || !isGearError(error, 'unavailable', 'deadline-exceeded', 'unauthenticated'))
+        throw error;
     }
     return this.#facts;
   }

@@ -14,6 +14,8 @@ const TRANSIENT: ReadonlySet<ErrorCode> = new Set([
   'aborted',
   'cancelled',
   'internal',
+  // A token may be given, or taken back, while somebody waits: as good as away until then.
+  'unauthenticated',
 ]);
 
 /** An attempt that takes longer is given up and made again: over a dead connection it would never end. */
@@ -37,6 +39,7 @@ export class PatientSource {
   readonly #gate: Gate;
   readonly #circuit: Circuit;
   readonly #attemptMs: number;
+  #failure = '';
 
   constructor(
     inner: ObjectSource,
@@ -56,6 +59,11 @@ export class PatientSource {
   /** Whether the source seems to be away. */
   get away(): boolean {
     return this.#circuit.open;
+  }
+
+  /** Why it does; '' where it does not. */
+  get awayReason(): string {
+    return this.away ? this.#failure : '';
   }
 
   /** From now on another source is asked, also by those who wait. */
@@ -92,7 +100,9 @@ export class PatientSource {
           passage.succeeded();
           throw error;
         }
-        if (!this.#circuit.open) this.#log.warn({ source: source.name }, `asking again: ${messageOf(error)}`);
+        const failure = messageOf(error);
+        if (!this.#circuit.open) this.#log.warn({ source: source.name }, `asking again: ${failure}`);
+        this.#failure = failure;
         passage.failed();
       }
     }

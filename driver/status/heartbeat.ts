@@ -2,6 +2,7 @@ import { sleep } from '#core/abort.ts';
 import { isGearError, messageOf } from '#core/errors.ts';
 import { connect } from '#core/grpc/client.ts';
 import type { Logger } from '#core/log.ts';
+import type { Access } from '#core/security/access.ts';
 import { type HeartbeatRequest, MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 
 const FIRST_INTERVAL = 10_000;
@@ -13,12 +14,13 @@ const CALL_TIMEOUT = 5_000;
  */
 export async function sendHeartbeats(options: {
   readonly monitor: string;
+  readonly access?: Access;
   readonly report: () => Promise<HeartbeatRequest>;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }): Promise<void> {
-  const { monitor, report, log, signal } = options;
-  using connection = connect(monitor, 'monitor address');
+  const { monitor, access, report, log, signal } = options;
+  using connection = connect(monitor, 'monitor address', access);
   let reached: boolean | undefined;
   let interval = FIRST_INTERVAL;
   while (!signal.aborted) {

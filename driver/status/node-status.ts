@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Digest } from '#core/digest.ts';
 import { orUndefined } from '#core/errors.ts';
 import { ObjectTable } from '#core/index/object-table.ts';
+import type { Access } from '#core/security/access.ts';
 import type { ContainerdStatus } from '../containerd/report.ts';
 import type { Image, ImageStore } from '../images/image-store.ts';
 import type { NodeMountStatus } from '../nfs/node-mount.ts';
@@ -44,6 +45,10 @@ export interface NodeStatus {
   readonly root: string;
   readonly manager: string;
   readonly managerAway: boolean;
+  /** Why; '' where it is not. */
+  readonly managerAwayReason: string;
+  /** Files that let the driver in there. */
+  readonly access: Access;
   readonly dataPath: string;
   /** The mount of the manager's export; undefined without --data-path nfs. */
   readonly nfs: NodeMountStatus | undefined;
@@ -162,6 +167,8 @@ export async function nodeStatus(options: {
     root: paths.root,
     manager: stats.settings.manager,
     managerAway: stats.managerAway,
+    managerAwayReason: stats.managerAwayReason,
+    access: stats.settings.access,
     dataPath: dataPathOf(stats, options.nfs),
     nfs: options.nfs,
     homes: snapshots.map((store) => ({

@@ -1,7 +1,9 @@
-import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from '@grpc/grpc-js';
+import { logVerbosity, Server, setLogVerbosity } from '@grpc/grpc-js';
 import { GearError, messageOf } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { MAX_MESSAGE_BYTES } from '#core/grpc/limits.ts';
+import { grpcCredentials, tokenInterceptor } from '../security/grpc-guard.ts';
+import type { Guard } from '../security/guard.ts';
 import { widenFlowControl } from './flow-control.ts';
 
 /** A gRPC server, and where it listens. */
@@ -15,8 +17,8 @@ export interface GrpcServer {
   close(): void;
 }
 
-/** A gRPC server for `address` ("HOST:PORT", port 0 for any). Services are added to it before it listens. */
-export function createGrpcServer(address: string, option: string): GrpcServer {
+/** A gRPC server for `address` ("HOST:PORT", port 0 for any) that the guard keeps. Services are added to it before it listens. */
+export function createGrpcServer(address: string, option: string, guard: Guard): GrpcServer {
   const { host } = parseHostPort(address, option);
   widenFlowControl();
   // What fails is thrown, and logged by whoever catches it.
@@ -26,12 +28,13 @@ export function createGrpcServer(address: string, option: string): GrpcServer {
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
     'grpc.keepalive_time_ms': 30_000,
     'grpc.keepalive_timeout_ms': 10_000,
+    interceptors: guard.asksForTokens ? [tokenInterceptor(guard)] : [],
   });
   return {
     server,
     listen: async () => {
       const { promise, resolve, reject } = Promise.withResolvers<number>();
-      server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+      server.bindAsync(address, grpcCredentials(guard), (error, port) => {
         if (error === null) resolve(port);
         else reject(cannotListen(address, option, error));
       });

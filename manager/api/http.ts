@@ -2,10 +2,13 @@ import fastify, { type FastifyInstance } from 'fastify';
 import { messageOf } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { VERSION } from '#core/version.ts';
+import type { Guard } from '../security/guard.ts';
+import { guardHttp, httpsOptions } from '../security/http-guard.ts';
 import { cannotListen } from './grpc-server.ts';
 import type { Metrics } from './metrics.ts';
 
 export interface HttpParts {
+  readonly guard: Guard;
   readonly metrics: Metrics;
   /** Throws when the store cannot take anything. */
   readonly checkStore: () => Promise<void>;
@@ -14,8 +17,9 @@ export interface HttpParts {
 }
 
 /** GET /healthz (200, or 503 and why not) and GET /metrics (Prometheus). */
-export function createHttp({ metrics, checkStore, stopping }: HttpParts): FastifyInstance {
-  const app = fastify({ logger: false, forceCloseConnections: 'idle' });
+export function createHttp({ guard, metrics, checkStore, stopping }: HttpParts): FastifyInstance {
+  const app: FastifyInstance = fastify({ logger: false, forceCloseConnections: 'idle', ...httpsOptions(guard) });
+  guardHttp(app, guard);
   app.get('/healthz', async (_request, reply) => {
     reply.header('cache-control', 'no-store');
     try {

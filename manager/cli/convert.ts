@@ -3,6 +3,7 @@ import { ociDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { type Connection, connect } from '#core/grpc/client.ts';
 import { createLogger, LOG_LEVELS } from '#core/log.ts';
+import { ACCESS_OPTIONS, accessOf } from '#core/security/access.ts';
 import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { convertImage } from '../converter/convert.ts';
 import { imageFromWire } from '../converter/image-wire.ts';
@@ -19,6 +20,7 @@ import { MANAGER_ADDRESS, REGISTRY_OPTIONS, registryAccess, scratchFolder } from
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
+  ...ACCESS_OPTIONS,
   platform: {
     type: 'string',
     value: 'OS/ARCH[/VARIANT]',
@@ -128,7 +130,7 @@ converted here, as with --local. --authfile, --insecure-registry, --docker-host 
         'note: --authfile and --insecure-registry are for conversions on this machine (--local); the manager has its own\n',
       );
     }
-    using connection = connect(values.manager, '--manager');
+    using connection = connect(values.manager, '--manager', accessOf(values));
     let last: ConvertProgress | undefined;
     const start = performance.now();
     let result: ConversionResult;

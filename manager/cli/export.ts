@@ -2,6 +2,7 @@ import { type Command, EXIT, main, type Option } from '#core/cli/command.ts';
 import { ociDigest } from '#core/digest.ts';
 import { connect } from '#core/grpc/client.ts';
 import { createLogger, LOG_LEVELS } from '#core/log.ts';
+import { ACCESS_OPTIONS, accessOf } from '#core/security/access.ts';
 import { type ExportProgress, type ExportResult, exportImage } from '../converter/export.ts';
 import { parsePlatform } from '../registry/platform.ts';
 import { amountLine, formatBytes, ProgressView, progressStyle } from './progress-view.ts';
@@ -9,6 +10,7 @@ import { MANAGER_ADDRESS, REGISTRY_OPTIONS, registryAccess, scratchFolder } from
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager that has the files' },
+  ...ACCESS_OPTIONS,
   platform: {
     type: 'string',
     value: 'OS/ARCH[/VARIANT]',
@@ -59,7 +61,7 @@ DESTINATION likewise. The result has the same files and the same configuration, 
   options: OPTIONS,
   async run(values, [source = '', destination = ''], signal) {
     const platform = values.platform === undefined ? undefined : parsePlatform(values.platform);
-    using connection = connect(values.manager, '--manager');
+    using connection = connect(values.manager, '--manager', accessOf(values));
     const start = performance.now();
     let result: ExportResult;
     {

@@ -2,6 +2,7 @@ import { type Command, EXIT, main, type Option } from '#core/cli/command.ts';
 import { formatBytes, formatTable } from '#core/cli/table.ts';
 import { ociDigest } from '#core/digest.ts';
 import type { Connection } from '#core/grpc/client.ts';
+import { ACCESS_OPTIONS, accessOf } from '#core/security/access.ts';
 import { ImagesService, WatchedTag_State as State, type WatchedTag } from '#proto/gen/gear/v1/images.ts';
 import { imageFromWire } from '../converter/image-wire.ts';
 import { progressFromWire } from '../converter/progress-wire.ts';
@@ -13,6 +14,7 @@ import { MANAGER_ADDRESS } from './registry-options.ts';
 
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
+  ...ACCESS_OPTIONS,
   json: { type: 'flag', help: 'Print a JSON list' },
 } as const satisfies Readonly<Record<string, Option>>;
 
@@ -128,7 +130,7 @@ const command: Command<typeof OPTIONS> = {
 Before them, what the monitor found in a watched registry and has not converted: waiting, converting, or failed and why.
 SIZE is what the distinct contents of the image's files have; DEDUP how much less that is than the files themselves have.`,
   async run(values, _operands, signal) {
-    const { pending, images } = await withManager(values.manager, async (connection) => ({
+    const { pending, images } = await withManager(values.manager, accessOf(values), async (connection) => ({
       pending: await Array.fromAsync(listPending(connection, signal)),
       images: await Array.fromAsync(listAll(connection, signal)),
     }));

@@ -6,6 +6,7 @@ import { GearError, messageOf } from '#core/errors.ts';
 import type { Connection } from '#core/grpc/client.ts';
 import { decodeIndex } from '#core/index/encode.ts';
 import { type Tree, walk } from '#core/index/tree.ts';
+import { ACCESS_OPTIONS, type Access, accessOf } from '#core/security/access.ts';
 import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { imageFromWire } from '../converter/image-wire.ts';
 import { formatPlatform, parsePlatform } from '../registry/platform.ts';
@@ -19,6 +20,7 @@ import { MANAGER_ADDRESS } from './registry-options.ts';
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
   monitor: MONITOR_OPTION,
+  ...ACCESS_OPTIONS,
   platform: { type: 'string', value: 'OS/ARCH[/VARIANT]', help: 'Which of the images of this name' },
   index: { type: 'flag', help: 'Say what the index has, by type' },
   files: { type: 'flag', help: 'List every name, as ls -l does' },
@@ -96,9 +98,14 @@ interface Shown {
 }
 
 /** The image's start-up profile, or why there is none. */
-async function startUpOf(monitor: string, image: Digest, signal: AbortSignal): Promise<ProfileJson | string> {
+async function startUpOf(
+  monitor: string,
+  access: Access,
+  image: Digest,
+  signal: AbortSignal,
+): Promise<ProfileJson | string> {
   try {
-    const profile = await readProfile(monitor, image, signal);
+    const profile = await readProfile(monitor, access, image, signal);
     return profile === undefined ? 'not learned yet' : profileJson(profile);
   } catch (error) {
     signal.throwIfAborted();
@@ -134,12 +141,13 @@ const command: Command<typeof OPTIONS> = {
 IMAGE is the name of the source or of the Gear image, with or without its transport, or the digest of either's manifest.`,
   async run(values, [reference = ''], signal) {
     const platform = values.platform === undefined ? undefined : parsePlatform(values.platform);
-    return await withManager(values.manager, async (connection) => {
+    const access = accessOf(values);
+    return await withManager(values.manager, access, async (connection) => {
       const request = { reference, platform };
       const answer = await connection.unary(ImagesService.resolve, request, { signal, timeout: ANSWER_TIMEOUT });
       const image = imageFromWire(answer);
       const tree = values.index || values.files ? await readTree(connection, image.indexDigest, signal) : undefined;
-      const startUp = await startUpOf(monitorOf(values), image.indexDigest, signal);
+      const startUp = await startUpOf(monitorOf(values), access, image.indexDigest, signal);
       if (values.json) {
         const index =
           tree === undefined || !values.index ? {} : { index: { chunkSize: tree.chunkSize, types: countTypes(tree) } };

@@ -4,6 +4,7 @@ import { type Digest, digestFromBytes, digestToBytes, ociDigest, parseDigest } f
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import { formatHostPort, parseHostPort } from '#core/grpc/address.ts';
 import { connect } from '#core/grpc/client.ts';
+import type { Access } from '#core/security/access.ts';
 import { MonitorService, type Profile } from '#proto/gen/gear/v1/monitor.ts';
 import { ANSWER_TIMEOUT } from './reach.ts';
 
@@ -28,8 +29,13 @@ export function monitorOf({
 }
 
 /** The start-up profile of an image; undefined where there is none. */
-export async function readProfile(monitor: string, image: Digest, signal: AbortSignal): Promise<Profile | undefined> {
-  using connection = connect(monitor, '--monitor');
+export async function readProfile(
+  monitor: string,
+  access: Access,
+  image: Digest,
+  signal: AbortSignal,
+): Promise<Profile | undefined> {
+  using connection = connect(monitor, '--monitor', access);
   const request = { image: ociDigest(image) };
   try {
     return await connection.unary(MonitorService.getProfile, request, { signal, timeout: ANSWER_TIMEOUT });

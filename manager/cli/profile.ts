@@ -4,6 +4,7 @@ import { type Command, EXIT, main, type Option } from '#core/cli/command.ts';
 import { type Digest, isDigest, ociDigest, parseDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import { connect } from '#core/grpc/client.ts';
+import { ACCESS_OPTIONS, type Access, accessOf } from '#core/security/access.ts';
 import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 import { imageFromWire } from '../converter/image-wire.ts';
@@ -18,6 +19,7 @@ type Action = (typeof ACTIONS)[number];
 const OPTIONS = {
   manager: { type: 'string', value: 'HOST:PORT', default: MANAGER_ADDRESS, help: 'The manager' },
   monitor: MONITOR_OPTION,
+  ...ACCESS_OPTIONS,
   platform: { type: 'string', value: 'OS/ARCH[/VARIANT]', help: 'Which of the images of this name' },
   file: { type: 'string', value: 'FILE', help: 'What is imported (default: standard input)' },
   json: { type: 'flag', help: 'Print JSON' },
@@ -32,12 +34,13 @@ function readAction(word: string): Action {
 /** The index of the image that is meant; a digest that the manager has no image for is taken for what nodes call an image. */
 async function indexOf(
   manager: string,
+  access: Access,
   reference: string,
   platform: string | undefined,
   signal: AbortSignal,
 ): Promise<Digest> {
   const wanted = platform === undefined ? undefined : parsePlatform(platform);
-  return await withManager(manager, async (connection) => {
+  return await withManager(manager, access, async (connection) => {
     const request = { reference, platform: wanted };
     try {
       const answer = await connection.unary(ImagesService.resolve, request, { signal, timeout: ANSWER_TIMEOUT });
@@ -52,9 +55,10 @@ async function indexOf(
 
 async function change(
   monitor: string,
+  access: Access,
   work: (connection: ReturnType<typeof connect>) => Promise<unknown>,
 ): Promise<void> {
-  using connection = connect(monitor, '--monitor');
+  using connection = connect(monitor, '--monitor', access);
   await work(connection);
 }
 
@@ -69,10 +73,11 @@ A start-up profile says what containers of an image touch first. It is learned f
 one before. "reset" has it learned anew; "import" takes what "export" printed, as far as the store has its objects.`,
   async run(values, [word = '', reference = ''], signal) {
     const action = readAction(word);
-    const image = await indexOf(values.manager, reference, values.platform, signal);
+    const access = accessOf(values);
+    const image = await indexOf(values.manager, access, reference, values.platform, signal);
     const limits = { signal, timeout: ANSWER_TIMEOUT };
     if (action === 'reset') {
-      await change(monitorOf(values), (to) =>
+      await change(monitorOf(values), access, (to) =>
         to.unary(MonitorService.resetProfile, { image: ociDigest(image) }, limits),
       );
       return EXIT.ok;
@@ -80,10 +85,10 @@ one before. "reset" has it learned anew; "import" takes what "export" printed, a
     if (action === 'import') {
       const json = values.file === undefined ? await text(process.stdin) : await readFile(values.file, 'utf8');
       const profile = profileFromJson(json, image);
-      await change(monitorOf(values), (to) => to.unary(MonitorService.putProfile, profile, limits));
+      await change(monitorOf(values), access, (to) => to.unary(MonitorService.putProfile, profile, limits));
       return EXIT.ok;
     }
-    const profile = await readProfile(monitorOf(values), image, signal);
+    const profile = await readProfile(monitorOf(values), access, image, signal);
     if (profile === undefined) {
       throw new GearError('not-found', `${reference}: no start-up profile yet; it is learned from its first start`);
     }

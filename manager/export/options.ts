@@ -1,10 +1,13 @@
 import { isIP } from 'node:net';
 import { GearError } from '#core/errors.ts';
-import { formatHostPort, type HostPort, parseHostPort } from '#core/grpc/address.ts';
+import { formatHostPort, type HostPort, isLoopback, parseHostPort } from '#core/grpc/address.ts';
 
 /** Versions of NFS that an export may offer. */
 export const NFS_VERSIONS = ['4.0', '4.1', '4.2'] as const;
 export type NfsVersion = (typeof NFS_VERSIONS)[number];
+
+/** Who may read where nobody is named. */
+const LOOPBACK = '127.0.0.0/8';
 
 /** How the store's objects are exported. */
 export interface ExportConfig {
@@ -48,8 +51,11 @@ function parseVersion(text: string): NfsVersion {
 export function exportConfig(options: {
   readonly kind: ExportConfig['kind'];
   readonly listen: string;
-  readonly allow: string;
+  /** Undefined: this machine only. */
+  readonly allow: string | undefined;
   readonly versions: string;
+  /** Whether everybody may be allowed. */
+  readonly insecure?: boolean;
 }): ExportConfig {
   const listen = parseHostPort(options.listen, '--nfs-listen');
   if (isIP(listen.host) === 0) {
@@ -61,10 +67,21 @@ export function exportConfig(options: {
       `--nfs-listen ${formatHostPort(listen)}: the kernel's server listens on port 2049, on all addresses; give --nfs-listen 0.0.0.0:2049`,
     );
   }
+  if (options.kind !== 'off' && options.allow === undefined && !isLoopback(listen.host)) {
+    throw new GearError(
+      'invalid-argument',
+      `--nfs-listen ${formatHostPort(listen)} is reachable from other machines: say with --nfs-allow who may read, or listen at 127.0.0.1:${listen.port}`,
+    );
+  }
+  const allow = list(options.allow ?? LOOPBACK, '--nfs-allow', (part) => parseNetwork(part, '--nfs-allow'));
+  const everybody = allow.find((network) => network.endsWith('/0'));
+  if (options.kind !== 'off' && everybody !== undefined && options.insecure !== true) {
+    throw new GearError('invalid-argument', `--nfs-allow ${everybody} is everybody: name networks, or say --insecure`);
+  }
   return {
     kind: options.kind,
     listen,
-    allow: list(options.allow, '--nfs-allow', (part) => parseNetwork(part, '--nfs-allow')),
+    allow,
     versions: list(options.versions, '--nfs-versions', parseVersion),
   };
 }

@@ -164,9 +164,11 @@ describe('who may not read', () => {
     [['--nfs-allow', '10.0.0.0/8; }'], /--nfs-allow/],
     [['--nfs-listen', 'example.org:2049'], /an address is needed/],
     [['--nfs-listen', '127.0.0.1'], /--nfs-listen: expected HOST:PORT/],
-    [['--nfs-versions', '3'], /there is no "3"/],
+    [['--nfs-listen', '0.0.0.0:2049'], /reachable from other machines: say with --nfs-allow/],
+    [['--nfs-allow', '10.0.0.0/8,0.0.0.0/0'], /--nfs-allow 0.0.0.0\/0 is everybody/],
+    [['--nfs-allow', '127.0.0.1', '--nfs-versions', '3'], /there is no "3"/],
     [['--nfs', 'kernel', '--nfs-listen', '127.0.0.1:4000'], /port 2049/],
-    [['--nfs', 'kernel'], /the kernel's NFS server speaks none of/],
+    [['--nfs', 'kernel', '--nfs-allow', '127.0.0.1'], /the kernel's NFS server speaks none of/],
   ])('%s is refused', async (args, message) => {
     await using folder = await temporaryFolder();
     const ports = ['--listen', '--monitor-listen', '--http-listen'].flatMap((option) => [option, '127.0.0.1:0']);

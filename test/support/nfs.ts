@@ -33,6 +33,7 @@ export async function startNfsManager({ everywhere = false, ...options }: NfsMan
     'ganesha',
     '--nfs-listen',
     `${everywhere ? '0.0.0.0' : '127.0.0.1'}:${port}`,
+    ...(everywhere ? ['--nfs-allow', '127.0.0.0/8'] : []),
     ...(options.args ?? []),
   ];
   const manager = await startManager({ ...options, args });

@@ -48,7 +48,7 @@ const ROOMS = [
   ],
   ...['driver/status', 'driver/doctor', 'driver/cli'],
   ...['manager', 'manager/registry', 'manager/converter', 'manager/monitor', 'manager/store', 'manager/catalog'],
-  ...['manager/api', 'manager/export', 'manager/cli'],
+  ...['manager/api', 'manager/export', 'manager/security', 'manager/cli'],
 ] as const;
 type Room = (typeof ROOMS)[number];
 
@@ -89,8 +89,11 @@ const MAY_USE: Readonly<Partial<Record<Room, readonly Room[]>>> = {
   'manager/converter': ['manager/registry', 'manager/store', 'manager/catalog'],
   // Exports a folder, whatever lies there.
   'manager/export': [],
+  // Who is let in, whatever is served.
+  'manager/security': [],
   'manager/monitor': ['manager/converter', 'manager/registry', 'manager/store', 'manager/catalog'],
   'manager/api': [
+    'manager/security',
     'manager/export',
     'manager/monitor',
     'manager/converter',
