@@ -1,5 +1,6 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { isErrno } from '#core/errors.ts';
 import { createLogger } from '#core/log.ts';
 import { CacheLayout } from '../cache/layout.ts';
 import { sweepTemporaries } from '../cache/recover.ts';
@@ -104,6 +105,17 @@ async function finish(): Promise<void> {
   process.exit(0);
 }
 
+// What the one before left unanswered comes again. Before anything is read here: a request that was already read comes a second time too, and with two
+// answers under way to one OPEN, the one that the kernel no longer wants takes back what the other one gives.
+function askAgain(): void {
+  try {
+    channel.askAgain();
+  } catch (err) {
+    if (!isErrno(err, 'EINVAL')) throw err;
+    log.error({ err }, 'this kernel (older than 6.9) does not send again what the server that ended left unanswered');
+  }
+}
+
 for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     // The machine may be going down.
@@ -117,9 +129,8 @@ setInterval(() => {
   rotateLog(2, files.log, LOG_BYTES, log);
 }, TICK_MS);
 
+if (how === 'again') askAgain();
 await service.start();
-// What the one before left unanswered comes again.
-if (how === 'again') channel.askAgain();
 log.info({ root, how, manager: settings.manager }, 'serving');
 await service.ended;
 log.info('the mount is gone');

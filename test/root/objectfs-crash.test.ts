@@ -3,6 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { ObjectFilesystem } from '../../driver/objectfs/interface.ts';
 import { processId } from '../../driver/objectfs/processes.ts';
+import { objectfsFiles } from '../../driver/objectfs/session.ts';
+import { nodePaths } from '../../driver/paths.ts';
 import { randomObject, startContentServer, type TestObject, testNode } from '../support/objectfs.ts';
 import { Reader } from '../support/reader.ts';
 
@@ -76,6 +78,21 @@ test('a read that waits for its bytes survives the death of the server, and of t
   expect((await again).equals(second.bytes)).toBe(true);
 });
 
+test('an open that nobody was there to take reaches the next server once, and succeeds', async () => {
+  const object = randomObject(5000);
+  await using at = await setUp([object]);
+  await at.mounted.configure({ logLevel: 'trace' });
+  const found = await at.reader.find(at.node.remote(at.image, object));
+  at.server.delay(300);
+  const { server } = await at.mounted.stats();
+  process.kill(server, 'SIGKILL');
+  await expect.poll(() => processId(server), { interval: 2 }).toBeUndefined();
+  expect((await at.reader.file(found)).equals(object.bytes)).toBe(true);
+  const log = await readFile(objectfsFiles(nodePaths(at.node.root)).log, 'utf8');
+  const opens = log.split('\n').filter((line) => line.includes(' OPEN ') && !line.includes(`"pid":${server},`));
+  expect(opens).toHaveLength(1);
+});
+
 test('both may die, one after the other, as often as they like', async () => {
   const objects = Array.from({ length: 12 }, (_, i) => randomObject(2000 + i));
   await using at = await setUp(objects);
@@ -123,18 +140,25 @@ test.each(['server', 'supervisor'] as const)(
   },
 );
 
-test('a reader that is killed while it waits is gone at once', async () => {
-  const object = randomObject(5000);
-  await using at = await setUp([object]);
-  at.server.delay(15_000);
-  const victim = new Reader();
-  const read = victim.file(at.node.remote(at.image, object)).catch(() => 'killed');
-  await expect.poll(async () => (await at.mounted.stats()).inFlight, { timeout: 5_000 }).toBe(1);
-  const started = performance.now();
-  await victim.kill();
-  expect(await read).toBe('killed');
-  expect(performance.now() - started).toBeLessThan(3_000);
-});
+test.each(['', ', also when the server was killed meanwhile'])(
+  'a reader that is killed while it waits is gone at once%s',
+  async (also) => {
+    const object = randomObject(5000);
+    await using at = await setUp([object]);
+    at.server.delay(15_000);
+    const victim = new Reader();
+    const read = victim.file(at.node.remote(at.image, object)).catch(() => 'killed');
+    await expect.poll(async () => (await at.mounted.stats()).inFlight, { timeout: 5_000 }).toBe(1);
+    if (also !== '') {
+      await killAndWait(at.mounted, 'server');
+      await expect.poll(async () => (await at.mounted.stats()).inFlight, { timeout: 5_000 }).toBe(1);
+    }
+    const started = performance.now();
+    await victim.kill();
+    expect(await read).toBe('killed');
+    expect(performance.now() - started).toBeLessThan(3_000);
+  },
+);
 
 test('a signal that kills nobody does not break a read', async () => {
   const object = randomObject(5000);

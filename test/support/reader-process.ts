@@ -2,9 +2,12 @@ import { closeSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs';
 
 // Reads files for a test (see reader.ts) in a process of its own: whoever waits for a mount waits here.
 
+/** Of fcntl.h; Node does not name it. */
+const O_PATH = 0o10000000;
+
 interface Request {
   readonly id: number;
-  readonly action: 'open' | 'read' | 'close' | 'list';
+  readonly action: 'open' | 'find' | 'read' | 'close' | 'list';
   readonly path: string | { readonly latin1: string };
   readonly fd: number;
   readonly offset: number;
@@ -15,6 +18,8 @@ function act({ action, path, fd, offset, length }: Request): unknown {
   switch (action) {
     case 'open':
       return openSync(typeof path === 'string' ? path : Buffer.from(path.latin1, 'latin1'), 'r');
+    case 'find':
+      return `/proc/self/fd/${openSync(path as string, O_PATH)}`;
     case 'close':
       return closeSync(fd);
     case 'list':

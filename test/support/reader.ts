@@ -31,6 +31,11 @@ export class Reader implements AsyncDisposable {
     return (await this.#ask({ action: 'open', path })) as number;
   }
 
+  /** Finds the file and does not open it yet: opening what this gives needs no look-up. */
+  async find(path: string): Promise<string> {
+    return (await this.#ask({ action: 'find', path })) as string;
+  }
+
   /** `length` -1: the whole file. */
   async read(fd: number, offset = 0, length = -1): Promise<Buffer> {
     return Buffer.from((await this.#ask({ action: 'read', fd, offset, length })) as string, 'base64');

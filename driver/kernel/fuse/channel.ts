@@ -41,7 +41,10 @@ export class Channel {
     }
   }
 
-  /** Asks the kernel to send everything again that was read from here and never answered. Throws EINVAL where it cannot (before 6.9). */
+  /**
+   * Asks the kernel to send everything again that was read from here and never answered, also by this process: so it has to be done before `serve`. Throws
+   * EINVAL where it cannot (before 6.9).
+   */
   askAgain(): void {
     writeSync(this.#fd, outHeader({ high: 0, low: 0 }, NOTIFY.RESEND, 0), 0, OUT_HEADER_BYTES);
   }
@@ -61,6 +64,8 @@ export class Channel {
     const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const next = () => {
+      // So that each of its pages is there: a thread that is being killed gets none, and the kernel answers a request that it has just taken with EIO.
+      buffer.fill(0);
       read(this.#fd, buffer, 0, BUFFER_BYTES, null, (error, bytes) => {
         if (error !== null) {
           // ENOENT: the request was given up while it was being handed over.

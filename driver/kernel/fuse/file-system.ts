@@ -35,7 +35,7 @@ export interface FileSystem {
   open(node: NodeId, call: Call): Awaitable<Opened>;
   /** At most `size` bytes from `offset`, fewer only at the end of the file. The pieces are sent one after the other. */
   read(node: NodeId, offset: number, size: number, call: Call): Awaitable<readonly Uint8Array[]>;
-  /** After the reply: the open file that `handle` named is gone. */
+  /** The open file that `handle` named is gone. Comes again when the process is killed before the reply. */
   release(node: NodeId, handle: Uint64): void;
   /** The names of a directory from `offset` on: 0, or what `next` of an entry said. */
   list(node: NodeId, offset: number): Iterable<DirectoryEntry>;

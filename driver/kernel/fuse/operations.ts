@@ -128,17 +128,15 @@ export const OPERATIONS: ReadonlyMap<number, Operation> = new Map<number, Operat
   ],
   [16, readOnly('WRITE')],
   [17, { name: 'STATFS', bodyBytes: 0, handle: (fs) => ({ body: [statisticsBody(fs.statistics())] }) }],
-  // struct fuse_release_in: u64 fh; ... The reply goes first: the kernel has closed the file already, and were this process killed in between,
-  // the release would come again.
+  // struct fuse_release_in: u64 fh; ... The reply goes last: when this process is killed before it, the release comes again; after it nobody would know.
   [
     18,
     {
       name: 'RELEASE',
       bodyBytes: 24,
       handle: (fs, request) => {
-        const { node } = request;
-        const handle = request.uint64(0);
-        return { body: [], after: () => fs.release(node, handle) };
+        fs.release(request.node, request.uint64(0));
+        return NOTHING;
       },
     },
   ],

@@ -161,10 +161,11 @@ test('OPEN: flags and backing id; the handle is the number of the request also w
   expect(at.released).toEqual(['undelivered']);
 });
 
-test('RELEASE is answered before it is obeyed', () => {
+test('RELEASE is obeyed before it is answered', () => {
   const at = new Recorded();
   feed(at.protocol(), message(18, u32(44, 0, 0, 0, 0, 0)));
-  expect(at.released).toEqual(['released 44, 1 sent']);
+  expect(at.released).toEqual(['released 44, 0 sent']);
+  expect(at.sent).toEqual([u32(16, 0, 2, 0)]);
 });
 
 test('what comes again can be refused', () => {
@@ -201,6 +202,7 @@ test('STATFS and GETATTR', () => {
 describe('INTERRUPT', () => {
   async function interrupted(
     dying: boolean,
+    again = 0,
   ): Promise<{ at: Recorded; call: Call; finish: (opened: Opened) => void; done: Promise<void> }> {
     const at = new Recorded();
     const { promise, resolve, reject } = Promise.withResolvers<Opened>();
@@ -211,9 +213,9 @@ describe('INTERRUPT', () => {
       return promise;
     };
     const protocol = at.protocol({ isThreadDying: (pid) => pid === 77 && dying });
-    const done = protocol.handle(message(14, u32(0, 0), { unique: [20, 0] })) as Promise<void>;
+    const done = protocol.handle(message(14, u32(0, 0), { unique: [20, again] })) as Promise<void>;
     expect(protocol.calls.size).toBe(1);
-    feed(protocol, message(36, u32(20, 0), { unique: [21, 0] }));
+    feed(protocol, message(36, u32(20, again), { unique: [21, again] }));
     return { at, call: call as Call, finish: resolve, done };
   }
 
@@ -222,6 +224,12 @@ describe('INTERRUPT', () => {
     await done;
     expect(call.signal.aborted).toBe(true);
     expect(at.sent).toEqual([u32(16, -4, 20, 0)]);
+  });
+
+  test('reaches a request that was sent again', async () => {
+    const { at, done } = await interrupted(true, 0x8000_0000);
+    await done;
+    expect(at.sent).toEqual([u32(16, -4, 20, 0x8000_0000)]);
   });
 
   test('of a signal that kills nobody is put off', async () => {

@@ -8,7 +8,7 @@ import { type Negotiated, negotiate } from './init.ts';
 import { type Answer, OPERATIONS, type Operation } from './operations.ts';
 import { replyLine, requestLine } from './print.ts';
 import { outHeader } from './reply.ts';
-import { FuseRequest, type Uint64 } from './request.ts';
+import { FuseRequest, requestNumber, type Uint64 } from './request.ts';
 
 /** Sends a reply, given in pieces. False: nobody waited for it any longer. */
 export type Send = (pieces: readonly Uint8Array[]) => boolean;
@@ -100,7 +100,7 @@ export class Protocol {
   }
 
   #interrupt(request: FuseRequest): void {
-    const call = this.calls.find(request.uint64(0));
+    const call = this.calls.find(requestNumber(request.uint64(0)));
     if (call !== undefined && this.#isThreadDying(call.pid)) {
       this.calls.interrupt(call);
       return;

@@ -23,6 +23,11 @@ export function uint64ToNumber({ high, low }: Uint64): number {
   return high * 2 ** 32 + low;
 }
 
+/** A request's number without the mark of a repetition. */
+export function requestNumber(unique: Uint64): Uint64 {
+  return { high: unique.high & ~UNIQUE_RESEND_HIGH, low: unique.low };
+}
+
 /** One message of the kernel. A view: it is void as soon as its buffer is read into again. */
 export class FuseRequest {
   readonly #bytes: Buffer;
@@ -59,7 +64,7 @@ export class FuseRequest {
 
   /** The request's number: the same when it is sent again. */
   get number(): Uint64 {
-    return { high: this.unique.high & ~UNIQUE_RESEND_HIGH, low: this.unique.low };
+    return requestNumber(this.unique);
   }
 
   /** Bytes behind the header. */
