@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process';
 import {
-  appendFileSync,
   chmodSync,
+  closeSync,
+  constants,
   lchownSync,
   linkSync,
   mkdirSync,
+  openSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -152,13 +154,15 @@ class Chooser {
   #overwrite(): Mutation | undefined {
     const path = this.#existing('file');
     const body = this.#body();
-    return this.#onExisting(path, `overwrite with ${body.length} bytes`, (full) => writeFileSync(full, body));
+    return this.#onExisting(path, `overwrite with ${body.length} bytes`, (full) =>
+      writeInto(full, body, constants.O_TRUNC),
+    );
   }
 
   #append(): Mutation | undefined {
     const path = this.#existing('file');
     const body = this.#body();
-    return this.#onExisting(path, `append ${body.length} bytes`, (full) => appendFileSync(full, body));
+    return this.#onExisting(path, `append ${body.length} bytes`, (full) => writeInto(full, body, constants.O_APPEND));
   }
 
   #truncate(): Mutation | undefined {
@@ -288,4 +292,14 @@ function parentOf(path: string): string {
 function moveTo(from: Buffer, to: Buffer): void {
   const input = Buffer.concat([from, Buffer.from([0]), to, Buffer.from([0])]);
   execFileSync('xargs', ['-0', '-n', '2', 'mv', '-T', '--'], { input, stdio: ['pipe', 'ignore', 'pipe'] });
+}
+
+/** Without O_CREAT: where fs.protected_regular is set, not even root may open another's file with it in a directory of mode 1777. */
+function writeInto(path: Buffer, body: Buffer, flag: number): void {
+  const descriptor = openSync(path, constants.O_WRONLY | flag);
+  try {
+    writeFileSync(descriptor, body);
+  } finally {
+    closeSync(descriptor);
+  }
 }
