@@ -1,0 +1,112 @@
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createGunzip } from 'node:zlib';
+import { expect, it } from 'vitest';
+import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
+import { PluginClient } from '../../driver/docker/client.ts';
+import { bigContent, quickImage } from '../images/quick.ts';
+import { projectRoot } from '../support/gear.ts';
+import { bootMachine, type Machine } from '../support/machine.ts';
+
+/** Files, mounts and units of the machine. */
+async function stateOf(machine: Machine): Promise<string[]> {
+  const rest = await machine.run(`awk '{ print "mount", $5, $9 }' /proc/self/mountinfo | sort
+    systemctl list-unit-files --no-legend 'gear*' || true; systemctl list-units --all --no-legend 'gear*'`);
+  return [...(await machine.changedFiles()), ...rest.split('\n')];
+}
+
+/** Has the plugin of the machine run a Gear image's layer; gives where the root filesystem of a container of it is, in the machine. */
+async function mountImage(machine: Machine): Promise<string> {
+  await writeOciLayout(join(machine.root, 'tmp/image'), quickImage());
+  await machine.run('gear convert oci:/tmp/image:latest oci:/tmp/converted:latest');
+  const blob = async (digest: string) =>
+    join(machine.root, 'tmp/converted/blobs/sha256', digest.replace('sha256:', ''));
+  const index = JSON.parse(await readFile(join(machine.root, 'tmp/converted/index.json'), 'utf8'));
+  const manifest = JSON.parse(await readFile(await blob(index.manifests[0].digest), 'utf8'));
+  expect(manifest.layers).toHaveLength(1);
+  const layer = createReadStream(await blob(manifest.layers[0].digest));
+  using client = new PluginClient(join(machine.root, 'run/docker/plugins/gear.sock'));
+  const none = { mountLabel: '', storageOpt: {} };
+  await client.init({ home: '/var/lib/docker/gear' });
+  await client.create('layer', '', none);
+  await client.applyDiff('layer', '', layer.pipe(createGunzip()));
+  await client.createReadWrite('container', 'layer', none);
+  return await client.get('container', '');
+}
+
+const show = async (machine: Machine, unit: string, property: string) =>
+  (await machine.run(`systemctl show --value --property=${property} ${unit}`)).trim();
+
+it('installs manager and node as services, which work and restart, and takes them off without a trace', async () => {
+  await using machine = await bootMachine();
+  const install = async (args: string) => await machine.run(`${projectRoot}/deploy/install ${args}`);
+  const uninstall = async (args: string) => await machine.run(`${projectRoot}/deploy/uninstall ${args}`);
+  await machine.run(
+    `mkdir /etc/docker && echo '{ "log-level": "warn" }' >/etc/docker/daemon.json && chmod 640 /etc/docker/daemon.json`,
+  );
+  const before = await stateOf(machine);
+
+  const planned = await install('manager --dry-run');
+  expect(planned).toContain('+ /etc/systemd/system/gear-manager.service');
+  expect(await stateOf(machine)).toEqual(before);
+
+  await install('manager');
+  // Type=notify: systemctl came back when it served.
+  expect(await machine.run('gear images')).toMatch(/^IMAGE +DIGEST/);
+  expect(await machine.run('ps -o user= -p "$(systemctl show --value --property=MainPID gear-manager)"')).toMatch(
+    /^gear-man/,
+  );
+  const said = await install('node --set manager=127.0.0.1:2019 --docker=graphdriver --kubernetes');
+  expect(said).toContain('~ /etc/docker/daemon.json');
+  expect(said).toContain('All that Gear needs is there');
+  expect(JSON.parse(await machine.run('cat /etc/docker/daemon.json'))).toEqual({
+    'log-level': 'warn',
+    experimental: true,
+    'storage-driver': 'gear',
+  });
+  expect(await machine.run('containerd --config /etc/containerd/config.toml config dump')).toContain(
+    'snapshotter = "gear"',
+  );
+  expect(await machine.run('gear status')).toContain('containerd:  /run/gear/containerd.sock');
+  expect(await machine.run('systemd-analyze verify gear-manager.service gear-driver.service 2>&1')).toBe('');
+  // How much is left open, in tenths: the driver has to mount, make devices and reach the host.
+  await machine.run('systemd-analyze security --no-pager --threshold=20 gear-manager');
+  await machine.run('systemd-analyze security --no-pager --threshold=60 gear-driver');
+  expect(await install('node')).toContain('Nothing to do');
+  expect(await install('manager')).toContain('Nothing to do');
+
+  // Under the units' restrictions images are converted, unpacked, mounted, and read from afar; what is mounted is seen by everybody.
+  const root = await mountImage(machine);
+  expect(await machine.run(`findmnt --noheadings --output FSTYPE ${root}`)).toBe('overlay');
+  const objectFilesystem = (await machine.run('pgrep -f objectfs/server.ts')).trim();
+  for (const signal of ['TERM', 'KILL']) {
+    const old = await show(machine, 'gear-driver', 'MainPID');
+    await (signal === 'TERM'
+      ? machine.run('systemctl restart gear-driver')
+      : machine.run(`kill -KILL ${old}; until [ "$(systemctl show --value --property=MainPID,ActiveState gear-driver)" != "${old}
+active" ] && systemctl is-active --quiet gear-driver; do sleep 0.1; done`));
+    expect(await show(machine, 'gear-driver', 'MainPID')).not.toBe(old);
+    expect((await machine.run('pgrep -f objectfs/server.ts')).trim()).toBe(objectFilesystem);
+    expect(await machine.run(`cat ${root}/data/tree/one/leaf`)).toBe('leaf of one');
+  }
+  expect(await readFile(join(machine.root, root, 'data/big'))).toEqual(bigContent());
+
+  await expect(uninstall('node')).rejects.toThrow('stop dockerd and containerd first');
+  using client = new PluginClient(join(machine.root, 'run/docker/plugins/gear.sock'));
+  for (const id of ['container', 'layer']) {
+    await client.put(id);
+    await client.remove(id);
+  }
+  await machine.run('rm -rf /var/lib/docker /var/lib/containers /tmp/*');
+  expect(await uninstall('manager --dry-run')).toContain('- /etc/systemd/system/gear-manager.service');
+  for (const role of ['node', 'manager'])
+    expect(await uninstall(`${role} --purge`)).toContain(`- /etc/systemd/system/gear-`);
+  expect(await stateOf(machine)).toEqual(before);
+  expect(await machine.run('pgrep -fa ^/opt/gear || true')).toBe('');
+
+  await install('node --no-start --containerd');
+  expect(await uninstall('node')).toContain('- /etc/containerd/config.toml');
+  expect(await uninstall('node')).toContain('Nothing to do');
+  expect(await stateOf(machine)).toEqual(before);
+});
