@@ -14,10 +14,14 @@ process.env[RUN_VARIABLE] = run;
 const before = await machineState();
 const sum: Totals = { passed: 0, failed: 0, failures: [], skipped: [] };
 const failedSteps: string[] = [];
+const prepared = new Map(
+  steps.map((step) => [step, step.prepare?.().catch((error: unknown) => console.error(`${step.name}: ${error}`))]),
+);
 
 for (const step of steps) {
   const started = performance.now();
   console.log(`\n=== ${step.name}`);
+  await prepared.get(step);
   const totals = await step.run(filters).catch((error: unknown): Totals => {
     console.error(error);
     return { passed: 0, failed: 1, failures: [`${step.name}: ${String(error)}`], skipped: [] };

@@ -4,6 +4,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { execa } from 'execa';
 import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
 import { projectRoot } from '../../deploy/sandbox/gear.ts';
+import { buildSuites } from '../conformance/suite.ts';
 import { staleGeneratedFiles } from './generated.ts';
 
 /** What a step counted. */
@@ -18,6 +19,8 @@ export interface Totals {
 
 export interface Step {
   readonly name: string;
+  /** What may go on beside the steps before; what it fails at, the step itself finds missing. */
+  prepare?(): Promise<void>;
   run(filters: readonly string[]): Promise<Totals>;
 }
 
@@ -137,7 +140,7 @@ const CHECKS = [
 ];
 const UNIT = [vitest('unit tests', 'unit', [])];
 const ROOT = [vitest('root tests', 'root', ['test/root', 'test/kernel'])];
-const CONFORMANCE = [vitest('conformance', 'root', ['test/conformance'])];
+const CONFORMANCE = [{ ...vitest('conformance', 'root', ['test/conformance']), prepare: buildSuites }];
 const E2E = [vitest('end-to-end tests', 'e2e', [])];
 
 /** The steps of each word that test/run takes. */
