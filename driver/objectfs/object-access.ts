@@ -26,11 +26,18 @@ export interface ObjectAccessOptions {
 }
 
 /**
- * When a read ahead has failed, the kernel asks again at once, for less: what the program wanted. That must not wait a second time: for so long (ms)
- * after a read was given up a smaller one is waited for only briefly (ms). A program that tries again begins with a read ahead.
+ * When a read ahead has failed, the kernel asks again at once for the page that the program wanted, which may be all that was read ahead. That must not
+ * wait a second time: for so long (ms) after a range was given up, what lies in it is waited for only briefly (ms).
  */
 const REPEAT = 500;
 const BRIEF = 100;
+
+/** Bytes of an object that were waited for in vain, and when that ended. */
+interface GivenUp {
+  readonly time: number;
+  readonly start: number;
+  readonly end: number;
+}
 
 /** A request of the kernel's that waits for bytes. */
 interface Wait {
@@ -44,8 +51,8 @@ interface Wait {
 /** How the file systems open and read an image's objects: `row` is the object's in the image's table. */
 export class ObjectAccess {
   readonly #options: ObjectAccessOptions;
-  /** When the wait for how many bytes of an object last ended in vain. */
-  readonly #gaveUp = new Map<string, { readonly time: number; readonly size: number }>();
+  /** By digest. */
+  readonly #gaveUp = new Map<string, GivenUp>();
 
   constructor(options: ObjectAccessOptions) {
     this.#options = options;
@@ -89,9 +96,9 @@ export class ObjectAccess {
     const object = entry.object(row);
     const { learning } = this.#options;
     learning.read(entry, row, offset, size);
-    const asksAgain = this.#wasGivenUp(object.digest, size);
+    const asksAgain = this.#wasGivenUp(object.digest, offset, offset + size);
     const milliseconds = asksAgain ? Math.min(BRIEF, this.#options.deadline()) : this.#options.deadline();
-    const waited = asksAgain ? undefined : () => this.#noteGivenUp(object.digest, size);
+    const waited = asksAgain ? undefined : () => this.#noteGivenUp(object.digest, offset, offset + size);
     return await this.#withDeadline(
       { entry, digest: object.digest, milliseconds, waited },
       call.signal,
@@ -144,15 +151,17 @@ export class ObjectAccess {
     return { handle, flags: OPEN_FLAGS.PASSTHROUGH, backingId, undelivered };
   }
 
-  #noteGivenUp(digest: string, size: number): void {
-    const now = performance.now();
-    for (const [known, { time }] of this.#gaveUp) if (now - time >= REPEAT) this.#gaveUp.delete(known);
-    this.#gaveUp.set(digest, { time: now, size });
+  #noteGivenUp(digest: string, start: number, end: number): void {
+    const time = performance.now();
+    for (const [known, { time: then }] of this.#gaveUp) if (time - then >= REPEAT) this.#gaveUp.delete(known);
+    // One wait of a program's may be several requests of the kernel's, which end together.
+    const known = this.#gaveUp.get(digest) ?? { start, end };
+    this.#gaveUp.set(digest, { time, start: Math.min(start, known.start), end: Math.max(end, known.end) });
   }
 
-  #wasGivenUp(digest: string, size: number): boolean {
+  #wasGivenUp(digest: string, start: number, end: number): boolean {
     const known = this.#gaveUp.get(digest);
-    return known !== undefined && size < known.size && performance.now() - known.time < REPEAT;
+    return known !== undefined && known.start <= start && end <= known.end && performance.now() - known.time < REPEAT;
   }
 
   async #withDeadline<T>(

@@ -95,6 +95,8 @@ describe('objects fetched over NFS through a bad wire', () => {
       { interval: 250, timeout: 12_000 },
     );
   };
+  const knownAsAway = () =>
+    until('the server is known as away', async () => (await source('nfs')).state === 'away', { timeout: 15_000 });
 
   beforeAll(async () => {
     wire = nodeStack.use(await startRelayedManager(server.manager.address, server.port));
@@ -127,7 +129,7 @@ describe('objects fetched over NFS through a bad wire', () => {
     await readRight([...take('large', 2), ...take('small', 10)]);
     expect(performance.now() - began).toBeLessThan(3_000);
     expect((await source('grpc')).reads).toBeGreaterThan(before.reads);
-    await until('the server is known as away', async () => (await source('nfs')).state === 'away', { timeout: 15_000 });
+    await knownAsAway();
     expect((await source('nfs')).reason).toMatch(/no answer within/);
     wire.nfs.mend();
     await usedAgain();
@@ -136,12 +138,11 @@ describe('objects fetched over NFS through a bad wire', () => {
   it('fail at the deadline when gRPC is cut too, and can be read when both are back', async () => {
     wire.nfs.cutAfter(100 * KB);
     wire.grpc.cutAfter(0);
-    const objects = [...take('large', 2), ...take('small', 5)];
+    // No more than this process has threads: another one would begin to wait when these have ended.
+    const objects = [...take('large', 2), ...take('small', 2)];
     const began = performance.now();
     const reads = await Promise.allSettled(objects.map(readPage));
-    // The deadline is that of one request of the kernel's, which asks again for what it read ahead and did not get. What asks for less is answered
-    // at once then; a second wait was seen all the same.
-    expect(performance.now() - began).toBeLessThan(2 * DEADLINE + 2_000);
+    expect(performance.now() - began).toBeLessThan(2 * DEADLINE);
     const failed = reads.filter((outcome) => outcome.status === 'rejected');
     expect(failed.length).toBeGreaterThan(0);
     for (const { reason } of failed) expect(String(reason)).toMatch(/EIO/);
@@ -149,7 +150,7 @@ describe('objects fetched over NFS through a bad wire', () => {
       if (outcome.status === 'fulfilled') expect(objects[i]?.bytes.indexOf(outcome.value)).toBe(0);
     const stats = await objectfs.stats();
     expect(stats.inFlight).toBe(0);
-    expect(await source('nfs')).toMatchObject({ state: 'away' });
+    await knownAsAway();
     wire.nfs.mend();
     wire.grpc.mend();
     await until(

@@ -42,17 +42,19 @@ test('the manager goes: what is cached is read, what is not fails at the deadlin
   expect((await at.reader.file(path(cached))).equals(cached.bytes)).toBe(true);
   expect((await at.reader.read(fd, 0, 1000)).equals(head)).toBe(true);
   await using other = new Reader();
+  await using third = new Reader();
   const milliseconds = await elapsed(() =>
     Promise.all([
       expect(at.reader.file(path(small))).rejects.toMatchObject({ code: 'EIO' }),
-      (async () => {
-        const again = await other.open(path(large));
-        await expect(other.read(again, 3 * CHUNK, 10)).rejects.toMatchObject({ code: 'EIO' });
-      })(),
+      // More is read ahead, and the last page alone: the kernel asks again for either, which must not wait twice.
+      ...[other, third].map(async (reader, i) => {
+        const again = await reader.open(path(large));
+        await expect(reader.read(again, (3 + i) * CHUNK - i, 1)).rejects.toMatchObject({ code: 'EIO' });
+      }),
     ]),
   );
   expect(milliseconds).toBeGreaterThan(1_300);
-  expect(milliseconds).toBeLessThan(6_000);
+  expect(milliseconds).toBeLessThan(2_800);
   const stats = await at.mounted.stats();
   expect(stats).toMatchObject({ managerAway: true, inFlight: 0 });
   expect(stats.errors).toBeGreaterThanOrEqual(2);
