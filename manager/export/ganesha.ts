@@ -117,8 +117,12 @@ class Ganesha implements NfsServer {
 
   /** Resolves when the server has ended or is stuck. */
   async #watch(child: ChildProcess): Promise<void> {
+    // One for all checks, or each would leave a listener behind.
+    const gone = new AbortController();
+    void ended(child).then(() => gone.abort());
+    const signal = AbortSignal.any([gone.signal, this.#stop.signal]);
     for (let failures = 0; failures < PATIENCE; ) {
-      await Promise.race([sleep(CHECK_MS, { signal: this.#stop.signal }).catch(() => {}), ended(child)]);
+      await sleep(CHECK_MS, { signal }).catch(() => {});
       if (this.#stop.signal.aborted) return;
       if (!isRunning(child)) {
         this.#down(`it ended (${child.signalCode ?? `exit code ${child.exitCode}`})`);
