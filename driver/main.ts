@@ -14,6 +14,8 @@ again takes them up. --shutdown is for taking Gear off a node: stop dockerd and 
   options: DRIVER_OPTIONS,
   configFile: { path: DRIVER_CONFIG, others: 'refused' },
   async run(values, _operands, signal) {
+    // Whatever this process was started with: its sockets are nobody else's to connect to, not even before their mode is set.
+    process.umask(0o022);
     const config = driverConfig(values);
     const log = createLogger('driver', config.logLevel);
     const ready = serviceReadiness(process.env, log);

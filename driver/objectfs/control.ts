@@ -36,7 +36,13 @@ export async function serveControl(path: string, methods: ControlMethods, log: L
     });
   });
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject).listen({ path, readableAll: false, writableAll: false }, resolve);
+  // bind(2) happens within listen(), so there is no moment in which others could connect.
+  const umask = process.umask(0o177);
+  try {
+    server.once('error', reject).listen(path, resolve);
+  } finally {
+    process.umask(umask);
+  }
   await promise;
   return {
     [Symbol.asyncDispose]: async () => {
