@@ -1,4 +1,5 @@
 import { parseCommand } from '#core/cli/command.ts';
+import { isGearError } from '#core/errors.ts';
 import { DRIVER_OPTIONS, driverConfig } from '../../driver/config.ts';
 import { MANAGER_OPTIONS, managerConfig } from '../../manager/config.ts';
 
@@ -15,7 +16,8 @@ function check<V>(
   try {
     use(parsed.values);
   } catch (error) {
-    throw parsed.explain(error);
+    // Certificates and tokens that it names may come later.
+    if (isGearError(error, 'invalid-argument')) throw parsed.explain(error);
   }
 }
 
