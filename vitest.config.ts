@@ -24,14 +24,25 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
-      // Real dockerd, registry and runc.
+      // Real dockerd, registry and runc. They mostly wait for each other, so two files at a time take little more than half the time.
       {
         test: {
           ...shared,
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 300_000,
+          hookTimeout: 300_000,
+        },
+      },
+      // docker-compose.yml, with a dockerd around the nodes' own.
+      {
+        test: {
+          ...shared,
+          name: 'stack',
+          include: ['test/stack/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 1_200_000,
           hookTimeout: 300_000,
         },
       },

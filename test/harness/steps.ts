@@ -141,6 +141,7 @@ const CHECKS = [
 const UNIT = [vitest('unit tests', 'unit', [])];
 const ROOT = [vitest('root tests', 'root', ['test/root', 'test/kernel'])];
 const CONFORMANCE = [{ ...vitest('conformance', 'root', ['test/conformance']), prepare: buildSuites }];
+const STACK = [vitest('docker-compose.yml', 'stack', [])];
 const E2E = [vitest('end-to-end tests', 'e2e', [])];
 
 /** The steps of each word that test/run takes. */
@@ -150,5 +151,6 @@ export const STEPS: Readonly<Record<string, readonly Step[]>> = {
   root: ROOT,
   conformance: CONFORMANCE,
   e2e: E2E,
+  stack: STACK,
   all: [...CHECKS, ...UNIT, ...ROOT, ...CONFORMANCE, ...E2E],
 };
