@@ -62,6 +62,11 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   const refused = metrics.counter('gear_refused_total', 'Calls and requests without a token that is accepted');
   const security = config.security ?? { tls: undefined, tokenFile: undefined, httpAuth: 'all' };
   const guard = stack.use(new Guard({ config: security, log, refused }));
+  const { identity } = guard;
+  if (identity !== undefined) {
+    const help = 'When the certificate ends, in seconds since 1970';
+    metrics.gauge('gear_certificate_end_seconds', help, () => Math.floor(identity.validTo / 1000));
+  }
   const store = stack.use(await openStore({ root: config.root, log, grace: config.grace, rebuild: config.rebuild }));
   const draining = new AbortController();
   const stop = new AbortController();

@@ -96,7 +96,7 @@ export function statusText(status: NodeStatus): string {
   const { objectFilesystem: stats } = status;
   const lines = [
     `Root:        ${status.root}`,
-    `Manager:     ${status.manager}${status.managerAway ? ` (away: ${status.managerAwayReason})` : ''}`,
+    `Manager:     ${status.manager}${status.managerAway ? ` (${['away', status.managerAwayReason].filter(Boolean).join(': ')})` : ''}`,
     `Data path:   ${status.dataPath}`,
     `Fetched:     ${stats.fetchedObjects} objects, ${formatBytes(stats.fetchedBytes)} (${formatBytes(stats.demandBytes)} that somebody waited for)`,
     `Prefetched:  ${formatBytes(stats.prefetchedBytes)}, ${formatBytes(stats.prefetchedWireBytes)} on the wire; ${stats.joinedChunks} chunks just in time`,

@@ -182,8 +182,9 @@ describe('checks of the driver', () => {
 describe('checks of the manager', () => {
   const facts: ManagerFacts = {
     ...{ address: 'm:2019', given: true, health: 'SERVING', error: '', httpAddress: 'm:2020', version: VERSION },
-    clockDifference: 300,
+    ...{ clockDifference: 300, certificateEnd: undefined },
   };
+  const days = (count: number) => Date.now() + count * 86_400_000;
   it.each([
     [{}, { 'manager.serving': 'ok', 'manager.version': 'ok', 'manager.clock': 'ok' }],
     [
@@ -197,8 +198,20 @@ describe('checks of the manager', () => {
     [{ health: undefined, error: 'refused' }, { 'manager.serving': 'missing' }],
     [{ health: undefined, error: 'refused', given: false }, { 'manager.serving': 'warning' }],
     [{ health: 'NOT_SERVING' }, { 'manager.serving': 'missing' }],
+    [{ certificateEnd: days(60) }, { 'manager.serving': 'ok', 'manager.certificate': 'ok' }],
+    [{ certificateEnd: days(3) }, { 'manager.serving': 'ok', 'manager.certificate': 'warning' }],
+    [
+      { certificateEnd: days(-1), health: undefined, error: 'x' },
+      { 'manager.serving': 'missing', 'manager.certificate': 'missing' },
+    ],
   ])('with %j', (change, expected) => {
     expect(states(managerChecks({ ...facts, ...change }))).toMatchObject(expected);
+  });
+  it('say what keeps a node out', () => {
+    const remedy = (error: string) => managerChecks({ ...facts, health: undefined, error })[0]?.remedy;
+    expect(remedy('Check at m: TLS: m speaks no TLS')).toContain('give --tls-ca');
+    expect(remedy('Check at m: a token that this manager knows is needed')).toContain('give --token-file');
+    expect(remedy('connect ECONNREFUSED')).toContain('start gear manager');
   });
   it('say which way a clock is wrong', () => {
     const clock = (clockDifference: number) => managerChecks({ ...facts, clockDifference })[2]?.found;

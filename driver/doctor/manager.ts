@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { service } from 'grpc-health-check';
 import type { Abortable } from '#core/abort.ts';
 import { messageOf } from '#core/errors.ts';
@@ -11,6 +13,8 @@ import { httpGet } from './http-get.ts';
 const TIMEOUT = 5_000;
 /** Where the manager's HTTP side is unless it is told otherwise. */
 const HTTP_PORT = 2020;
+/** A certificate that ends sooner is to be renewed; milliseconds. */
+const RENEW_BEFORE = 21 * 86_400_000;
 /** Milliseconds of difference that do no harm. */
 const CLOCK_TOLERANCE = 5_000;
 
@@ -23,6 +27,8 @@ export interface ManagerFacts {
   readonly error: string;
   readonly httpAddress: string;
   readonly version: string | undefined;
+  /** When the certificate that is shown to the manager ends, milliseconds since 1970; undefined: none is shown, or it cannot be read. */
+  readonly certificateEnd: number | undefined;
   /** The manager's clock minus ours, in milliseconds. */
   readonly clockDifference: number | undefined;
 }
@@ -64,9 +70,38 @@ export async function lookAtManager(
     health: serving.status === 'fulfilled' ? serving.value : undefined,
     error: serving.status === 'fulfilled' ? '' : messageOf(serving.reason),
     httpAddress: `${target.host}:${target.port}`,
+    certificateEnd: endOf(options.access?.cert),
     version: /"version":"([^"]{1,50})"/.exec(page?.body ?? '')?.[1],
     clockDifference: theirs === undefined ? undefined : Math.round(theirs - (began + ended) / 2),
   };
+}
+
+function endOf(cert: string | undefined): number | undefined {
+  try {
+    return cert === undefined ? undefined : new X509Certificate(readFileSync(cert)).validToDate.getTime();
+  } catch {
+    // Why nothing can be shown, the attempt to connect has said.
+    return undefined;
+  }
+}
+
+function certificateChecks({ certificateEnd }: ManagerFacts): Check[] {
+  if (certificateEnd === undefined) return [];
+  const left = certificateEnd - Date.now();
+  const date = new Date(certificateEnd).toISOString().slice(0, 10);
+  const state = left < 0 ? 'missing' : left < RENEW_BEFORE ? 'warning' : 'ok';
+  return [
+    check(
+      'manager.certificate',
+      "node's certificate",
+      state,
+      left < 0 ? `has ended on ${date}` : `good until ${date}`,
+      {
+        cost: 'once it has ended the manager lets this node in no more',
+        remedy: 'deploy/ca FOLDER renew node NAME, or as your CA does; it is taken without a restart',
+      },
+    ),
+  ];
 }
 
 function remedyFor(error: string, given: boolean): string {
@@ -86,6 +121,7 @@ export function managerChecks(facts: ManagerFacts): Check[] {
       cost: 'what is not on this node yet cannot be read; what is here keeps working',
       remedy: remedyFor(error, given),
     }),
+    ...certificateChecks(facts),
   ];
   if (!serving) return checks;
   const unknown = `not checked: nothing answers at http://${httpAddress} (--manager-http)`;

@@ -64,7 +64,7 @@ describe('a node of a manager with mutual TLS and tokens', () => {
     const { checks } = JSON.parse((await gear(['doctor', '--root', node.driver.root, ...http, '--json'])).stdout) as {
       checks: { id: string; state: string }[];
     };
-    for (const wanted of ['manager.serving', 'manager.version', 'manager.clock']) {
+    for (const wanted of ['manager.serving', 'manager.certificate', 'manager.version', 'manager.clock']) {
       expect(checks).toContainEqual(expect.objectContaining({ id: wanted, state: 'ok' }));
     }
   });
@@ -132,8 +132,14 @@ describe('a node of a manager with mutual TLS and tokens', () => {
       /away: .*TLS: the certificate of \S+ is of another CA than that in/.test(await text()),
     );
     expect(await read(1)).toMatchObject({ exitCode: 0 });
+    const log = await readFile(join(node.driver.root, 'run', 'objectfs.log'), 'utf8');
+    expect(log).toMatch(/asking again: .*TLS: the certificate of \S+ is of another CA/);
+    const doctor = await gear(['doctor', '--root', node.driver.root]);
+    expect(doctor.stdout).toMatch(/MISSING {2}manager .*TLS: the certificate of \S+ is of another CA/);
     await copyFile(pki.file('right.crt'), pki.file('nodes/node1/ca.crt'));
-    expect(await waiting).toMatchObject({ exitCode: 0, stdout: smallContent(4).trimEnd() });
+    await waiting;
+    await until('a read', async () => (await read(4)).exitCode === 0, { timeout: 20_000 });
+    expect(await read(4)).toMatchObject({ stdout: smallContent(4).trimEnd() });
   });
 
   it('pulls from the registry endpoint with what registries know: a certificate, and the token as a password', async () => {
