@@ -1,6 +1,7 @@
 import { read, writeSync, writevSync } from 'node:fs';
 import { isErrno } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
+import { residentBuffer } from '../resident.ts';
 import { errnoOf } from './errno.ts';
 import { NOTIFY } from './flags.ts';
 import { OUT_HEADER_BYTES, outHeader } from './reply.ts';
@@ -61,11 +62,10 @@ export class Channel {
   }
 
   #read(handle: (message: Buffer) => void): Promise<void> {
-    const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+    // Where a page is missing, a thread that is being killed does not get it, and the kernel answers the request that this thread has just taken with EIO.
+    const buffer = residentBuffer(BUFFER_BYTES);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const next = () => {
-      // So that each of its pages is there: a thread that is being killed gets none, and the kernel answers a request that it has just taken with EIO.
-      buffer.fill(0);
       read(this.#fd, buffer, 0, BUFFER_BYTES, null, (error, bytes) => {
         if (error !== null) {
           // ENOENT: the request was given up while it was being handed over.
