@@ -70,6 +70,7 @@ describe('driver options', () => {
     [['--manager', 'a:1', '--manager-ip', 'b'], '--manager and --manager-ip'],
     [['--plugin-name', '../x'], '--plugin-name'],
     [['--tcp', '0.0.0.0:1'], 'only a loopback address'],
+    [['--tcp', '127.example.org:1'], 'only a loopback address'],
     [['--tcp', '127.0.0.1:1', '--socket', '/x'], 'exclude each other'],
     [['--cache-size', 'much'], '--cache-size takes a size'],
     [['--fetch-deadline', '0'], '--fetch-deadline takes a number from 1'],

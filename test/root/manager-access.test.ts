@@ -205,6 +205,29 @@ describe.each(STRANGERS)('who comes with %s', (name) => {
   });
 });
 
+describe('a command', () => {
+  const commands = [
+    ['images'],
+    ['inspect', 'x'],
+    ['profile', 'show', 'x'],
+    ['convert', '--no-push', 'docker://127.0.0.1:1/x'],
+    ['convert', '--local', '--no-push', 'docker://127.0.0.1:1/x'],
+  ];
+
+  it.each(commands)(
+    '%s %s is let in with what the environment names, and says what is missing else',
+    async (...args) => {
+      const { ca = '', cert = '', key = '', tokenFile = '' } = visitors['right'] ?? {};
+      const files = { GEAR_TLS_CA: ca, GEAR_TLS_CERT: cert, GEAR_TLS_KEY: key };
+      const run = async (env: NodeJS.ProcessEnv) => await gear([...args, '--manager', manager.address], { env });
+      const [right, tokenless] = [await run({ ...files, GEAR_TOKEN_FILE: tokenFile }), await run(files)];
+      expect(right.stderr).not.toMatch(/TLS|token/);
+      if (!args.includes('--local'))
+        expect(tokenless).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/--token-file/) });
+    },
+  );
+});
+
 describe('while it runs', () => {
   it('ends what is served for a token that is revoked', async () => {
     await pki.ca(['node', 'brief']);
