@@ -1,8 +1,8 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { objectPath } from '#core/digest.ts';
 import { processId } from '../../driver/objectfs/processes.ts';
 import { randomObject, startContentServer, type TestObject, testNode, testObject } from '../support/objectfs.ts';
@@ -173,6 +173,22 @@ test('a second start adopts what runs, with the new settings; stop leaves nothin
   const third = await at.node.start({ manager: at.server.address });
   expect(third.adopted).toBe(false);
   expect((await at.reader.file(at.node.remote(at.image, object))).equals(object.bytes)).toBe(true);
+});
+
+test('stop ends it also where another mount namespace has a copy of the mount', async () => {
+  const object = randomObject(100);
+  await using at = await setUp([object]);
+  const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sleep', '60'], { stdio: 'ignore' });
+  onTestFinished(() => void holder.kill('SIGKILL'));
+  const copied = async () =>
+    (await readFile(`/proc/${holder.pid}/mountinfo`, 'utf8').catch(() => '')).includes(at.node.root);
+  const name = async () => await readFile(`/proc/${holder.pid}/comm`, 'utf8').catch(() => '');
+  await expect.poll(name).toBe('sleep\n');
+  expect(await copied()).toBe(true);
+  const { server, supervisor } = await at.mounted.stats();
+  await at.mounted.stop();
+  for (const pid of [server, supervisor]) await expect.poll(() => processId(pid)).toBeUndefined();
+  expect(await copied()).toBe(true);
 });
 
 test('a dead one is replaced', async () => {

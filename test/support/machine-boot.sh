@@ -36,6 +36,8 @@ mkdir "$root/run/outside"
 cd "$root"
 pivot_root . run/outside
 umount -l /run/outside
+# As on any machine with systemd.
+mount --make-rshared /
 printf '%s\n' "$(tr -d - </proc/sys/kernel/random/uuid)" >/etc/machine-id
 # Services of the machine that it is a view of are not to start here.
 rm -rf /etc/systemd/system /etc/gear /opt/gear /etc/docker /etc/containerd
