@@ -27,6 +27,7 @@ import { startJanitor } from './janitor.ts';
 import { Nodes } from './monitor/nodes.ts';
 import { Profiles } from './monitor/profiles.ts';
 import { Guard } from './security/guard.ts';
+import { openListeners } from './security/options.ts';
 import { checkWritable } from './store/writable.ts';
 import { addWatching } from './watching.ts';
 
@@ -168,6 +169,11 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   stack.use(watching);
   watching?.start();
   log.info({ ...addresses, root: config.root, version: VERSION }, 'ready');
+  const { grpc, monitor: monitorAddress, http: httpAddress } = addresses;
+  const open = openListeners({ listen: grpc, 'monitor-listen': monitorAddress, 'http-listen': httpAddress }, security);
+  if (open.length > 0) {
+    log.warn({ open: open.map(({ address }) => address) }, 'whoever reaches these addresses is let in (--insecure)');
+  }
   const resources = stack.move();
   return { addresses, store, [Symbol.asyncDispose]: async () => await resources.disposeAsync() };
 }

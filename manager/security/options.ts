@@ -72,21 +72,33 @@ export function securityConfig(values: Values<typeof SECURITY_OPTIONS>): Securit
 /** What a listener is called by its option, and where it is. */
 export type Listeners = Readonly<Record<string, string>>;
 
+interface OpenListener {
+  readonly option: string;
+  readonly address: string;
+  /** What it lacks, and what to do. */
+  readonly lacks: string;
+}
+
+/** Listeners beyond loopback that let everybody in. */
+export function openListeners(listeners: Listeners, { tls, tokenFile }: SecurityConfig): OpenListener[] {
+  const lacks =
+    tls === undefined
+      ? 'without TLS: give --tls-cert and --tls-key, and --tls-client-ca or --token-file'
+      : tls.clientCa === undefined && tokenFile === undefined
+        ? 'for everybody: give --tls-client-ca or --token-file'
+        : undefined;
+  if (lacks === undefined) return [];
+  return Object.entries(listeners)
+    .filter(([option, address]) => !isLoopback(parseHostPort(address, `--${option}`).host))
+    .map(([option, address]) => ({ option, address, lacks }));
+}
+
 /** Refuses listeners beyond loopback that are not protected. Throws invalid-argument naming the first. */
 export function checkListeners(listeners: Listeners, config: SecurityConfig, insecure: boolean): void {
-  if (insecure) return;
-  for (const [option, address] of Object.entries(listeners)) {
-    if (isLoopback(parseHostPort(address, `--${option}`).host)) continue;
-    const lacks =
-      config.tls === undefined
-        ? 'without TLS: give --tls-cert and --tls-key, and --tls-client-ca or --token-file'
-        : config.tls.clientCa === undefined && config.tokenFile === undefined
-          ? 'for everybody: give --tls-client-ca or --token-file'
-          : undefined;
-    if (lacks === undefined) continue;
-    throw new GearError(
-      'invalid-argument',
-      `--${option} ${address} is reachable from other machines ${lacks}; or listen at 127.0.0.1; or say --insecure where the network itself keeps strangers out`,
-    );
-  }
+  const [open] = openListeners(listeners, config);
+  if (open === undefined || insecure) return;
+  throw new GearError(
+    'invalid-argument',
+    `--${open.option} ${open.address} is reachable from other machines ${open.lacks}; or listen at 127.0.0.1; or say --insecure where the network itself keeps strangers out`,
+  );
 }

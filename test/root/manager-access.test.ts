@@ -300,6 +300,15 @@ describe('while it runs', () => {
   });
 });
 
+it('is open to everybody only where it is told to be, and says so', async () => {
+  await using open = await startManager({ args: ['--insecure', '--http-listen', '0.0.0.0:0'] });
+  expect((await call(open.address, '/gear.v1.Images/List', {})).code).toBe('ok');
+  await until('the warning', () =>
+    /"open":\["0\.0\.0\.0:\d+"\],"msg":"whoever reaches these addresses is let in/.test(open.process.output),
+  );
+  expect(manager.process.output).not.toContain('whoever reaches');
+});
+
 describe('what starts no manager', () => {
   const everywhere = ['--listen', '0.0.0.0:0', '--monitor-listen', '127.0.0.1:0', '--http-listen', '127.0.0.1:0'];
   const tls = () => pki.managerArgs.slice(0, 4);
