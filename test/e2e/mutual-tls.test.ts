@@ -14,7 +14,7 @@ import { pushImage, quickImage, smallContent } from '../images/quick.ts';
 import { type GearNode, startNode } from '../support/cluster.ts';
 import { makePki, type Pki } from '../support/pki.ts';
 
-const DEADLINE = 8;
+const DEADLINE = 4;
 const path = (number: number): string => `/data/small/${String(number).padStart(4, '0')}`;
 
 describe('a node of a manager with mutual TLS and tokens', () => {
