@@ -1,11 +1,13 @@
 import { createReadStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { appendFile, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGunzip } from 'node:zlib';
+import { execa } from 'execa';
 import { expect, it } from 'vitest';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
 import { PluginClient } from '../../driver/docker/client.ts';
 import { bigContent, quickImage } from '../images/quick.ts';
+import { temporaryFolder } from '../support/cleanup.ts';
 import { projectRoot } from '../support/gear.ts';
 import { bootMachine, type Machine } from '../support/machine.ts';
 
@@ -92,6 +94,18 @@ active" ] && systemctl is-active --quiet gear-driver; do sleep 0.1; done`));
   }
   expect(await readFile(join(machine.root, root, 'data/big'))).toEqual(bigContent());
 
+  // Another version, from a copy that differs, and back: containers read on, and what their object filesystem runs from stays.
+  await machine.run('cp -al /opt/gear/current/. /opt/newer && rm /opt/newer/LICENSE && echo other >/opt/newer/LICENSE');
+  const first = await machine.run('readlink /opt/gear/current');
+  expect(await machine.run('/opt/newer/deploy/install node')).toContain('~ gear-driver restarted');
+  expect(await machine.run('readlink /opt/gear/previous; cat /opt/gear/current/LICENSE')).toBe(`${first}\nother`);
+  await machine.run('/opt/gear/previous/deploy/install node');
+  expect(await machine.run('readlink /opt/gear/current')).toBe(first);
+  await machine.run('rm -r /opt/newer');
+  expect(await machine.run(`cat ${root}/data/tree/three/leaf; pgrep -f objectfs/server.ts`)).toBe(
+    `leaf of three\n${objectFilesystem}`,
+  );
+
   await expect(uninstall('node')).rejects.toThrow('stop dockerd and containerd first');
   using client = new PluginClient(join(machine.root, 'run/docker/plugins/gear.sock'));
   for (const id of ['container', 'layer']) {
@@ -105,8 +119,35 @@ active" ] && systemctl is-active --quiet gear-driver; do sleep 0.1; done`));
   expect(await stateOf(machine)).toEqual(before);
   expect(await machine.run('pgrep -fa ^/opt/gear || true')).toBe('');
 
-  await install('node --no-start --containerd');
-  expect(await uninstall('node')).toContain('- /etc/containerd/config.toml');
   expect(await uninstall('node')).toContain('Nothing to do');
-  expect(await stateOf(machine)).toEqual(before);
+});
+
+it('installs into a folder, keeps what was edited there, and refuses what is wrong', async () => {
+  await using folder = await temporaryFolder();
+  const run = async (command: string, ...args: string[]) =>
+    await execa(join(projectRoot, 'deploy', command), args, { reject: false, all: true, stdin: 'ignore' });
+  const stage = `--root=${folder.path}`;
+  for (const [args, message] of [
+    [[], 'what is to be installed'],
+    [['node', '--colour'], 'unknown option --colour'],
+    [['node', '--root=x'], '--root takes an absolute path'],
+    [['manager', '--docker'], 'are for a node'],
+  ] as const) {
+    expect(await run('install', ...args)).toMatchObject({ exitCode: 2, all: expect.stringContaining(message) });
+  }
+  const wrong = await run('install', 'node', stage, '--set', 'cache-size=much', '--dry-run');
+  expect(wrong).toMatchObject({ exitCode: 1, all: expect.stringContaining('--cache-size takes a size') });
+  expect(await readdir(folder.path)).toEqual([]);
+
+  const config = join(folder.path, 'etc/gear/driver.conf');
+  expect((await run('install', 'node', stage, '--set=cache-size=5G')).exitCode).toBe(0);
+  expect(await readFile(config, 'utf8')).toMatch(/\ncache-size = 5G\n$/);
+  // Told otherwise, a file that nobody edited changes; one that somebody edited does not.
+  expect((await run('install', 'node', stage, '--set=cache-size=6G')).all).toContain('~ /etc/gear/driver.conf');
+  await appendFile(config, 'fill = idle\n');
+  expect((await run('install', 'node', stage, '--set=cache-size=7G')).all).toContain('stays as it is');
+  expect(await readFile(config, 'utf8')).toMatch(/\ncache-size = 6G\nfill = idle\n$/);
+  expect((await run('uninstall', 'node', stage)).all).toContain('driver.conf was edited and stays');
+  expect(await readdir(folder.path)).toEqual(['etc']);
+  expect(await readdir(join(folder.path, 'etc/gear'))).toEqual(['driver.conf']);
 });
