@@ -170,8 +170,14 @@ describe('docker-compose.yml', () => {
     expect(await stack.exec('node2', ['ctr', 'tasks', 'list'])).toMatch(/containerd-reader +\d+ +RUNNING/);
   });
 
-  it('has on a node that was restarted what it had before', async () => {
-    await stack.compose('restart', 'node1');
+  it.each(['is restarted', 'loses its power'])('a node that %s has what it had before', async (how) => {
+    const { docker, compose, container } = stack;
+    if (how === 'is restarted') await compose('restart', 'node1');
+    else process.kill((await docker.inspect(container('node1'))).State.Pid, 'SIGKILL');
+    // Until the first check its health is that of before.
+    await until('a beginning', async () => (await docker.run(['ps'])).includes('(health: starting)'), {
+      timeout: 30_000,
+    });
     await stack.healthy(['node1']);
     const run = ['measured', 'docker', 'run', '--rm', GEAR, 'images', '--help'];
     const [, received, objects, line] = (await stack.exec('node1', run)).split('\t');
