@@ -32,11 +32,13 @@ service_of() { case $1 in manager) echo gear-manager ;; node) echo gear-driver ;
 config_of() { case $1 in manager) echo /etc/gear/manager.conf ;; node) echo /etc/gear/driver.conf ;; esac; }
 default_root_of() { case $1 in manager) echo /var/lib/gear-manager ;; node) echo /var/lib/gear ;; esac; }
 
+# said OPTION FILE: what a configuration says of an option.
+said() { sed -n "s/^[[:space:]]*$1[[:space:]]*=[[:space:]]*//p" "$2" 2>/dev/null | tail -1; }
 # Where the service keeps its data: what the installed configuration says, else the default.
 data_root() {
-  local said
-  said=$(sed -n 's/^[[:space:]]*root[[:space:]]*=[[:space:]]*//p' "$stage$(config_of "$role")" 2>/dev/null | tail -1)
-  printf '%s\n' "${said:-$(default_root_of "$role")}"
+  local folder
+  folder=$(said root "$stage$(config_of "$role")")
+  printf '%s\n' "${folder:-$(default_root_of "$role")}"
 }
 
 sum_of() { sha256sum "$1" | cut -d' ' -f1; }

@@ -138,6 +138,20 @@ it('installs into a folder, keeps what was edited there, and refuses what is wro
   const wrong = await run('install', 'node', stage, '--set', 'cache-size=much', '--dry-run');
   expect(wrong).toMatchObject({ exitCode: 1, all: expect.stringContaining('--cache-size takes a size') });
   expect(await readdir(folder.path)).toEqual([]);
+  const planned = await run(
+    'install',
+    'manager',
+    stage,
+    '--set',
+    'root=/srv/store',
+    '--set',
+    'nfs=ganesha',
+    '--set',
+    'nfs-listen=127.0.0.1:0',
+    '--dry-run',
+  );
+  for (const name of ['root', 'nfs'])
+    expect(planned.all).toContain(`+ /etc/systemd/system/gear-manager.service.d/${name}.conf`);
 
   const config = join(folder.path, 'etc/gear/driver.conf');
   expect((await run('install', 'node', stage, '--set=cache-size=5G')).exitCode).toBe(0);
