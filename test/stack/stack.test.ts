@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '#core/abort.ts';
 import { mountsBelow } from '../../deploy/sandbox/cleanup.ts';
 import { demoRows } from './demo-table.ts';
@@ -40,6 +40,9 @@ describe('docker-compose.yml', () => {
     stack = resources.use(await startStackDockerd());
   });
   afterAll(() => resources.disposeAsync());
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail') console.log(await stack.compose('logs', '--no-color', '--tail', '40'));
+  });
 
   /** The process of a service that matches; waits for one other than `not`. */
   const processOf = async (service: ServiceName, pattern: RegExp, not?: number): Promise<number> =>
