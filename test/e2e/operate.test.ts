@@ -72,7 +72,7 @@ describe('what the guide says of operating', () => {
     const socketPath = join(node.driver.root, 'run/driver.sock');
     const texts = [
       await (await fetch(`http://${manager.http}/metrics`)).text(),
-      await body(overTls({ host, port, ca, path: '/metrics' })),
+      await body(overTls({ host, port, ca, agent: false, path: '/metrics' })),
       await body(request({ socketPath, path: '/metrics' })),
     ];
     const known = metricsIn(texts.join('\n'));
