@@ -153,6 +153,7 @@ describe('the monitor', () => {
     cacheBytes: 1n,
     fetchedBytes: 2n,
     fetchedObjects: 3n,
+    reads: undefined,
   });
 
   it('remembers what nodes said last', async () => {

@@ -20,6 +20,8 @@ import { Metrics } from './api/metrics.ts';
 import { HEARTBEAT_SECONDS, monitorService } from './api/monitor.ts';
 import { contentStoreService } from './api/objects.ts';
 import { addReflection } from './api/reflection.ts';
+import { Transfers } from './api/transfers.ts';
+import { addUi } from './api/ui/routes.ts';
 import { openStore, type Store } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
 import { startExport } from './export/export.ts';
@@ -84,11 +86,13 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   };
   const conversions = new Conversions(store, converted, log);
   const nodes = new Nodes(HEARTBEAT_SECONDS * 3 * 1000);
+  const transfers = new Transfers();
   const handlers = new Handlers({
     log,
     draining: draining.signal,
     stop: stop.signal,
     calls: metrics.counter('gear_calls_total', 'gRPC calls that have ended'),
+    transfers,
   });
   metrics.gauge('gear_profiles', 'Images with a start-up profile', () => profiles.size);
   describeStore(metrics, store, conversions, nodes);
@@ -142,7 +146,17 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
     checkStore: async () => await checkWritable(store.layout),
     stopping: () => draining.signal.aborted,
   });
-  const watching = await addWatching(http, { config, store, conversions, nodes, metrics, stop: stop.signal, log });
+  const watching = await addWatching(http, {
+    config,
+    store,
+    conversions,
+    nodes,
+    metrics,
+    transfers,
+    stop: stop.signal,
+    log,
+  });
+  addUi(http, { store, conversions, nodes, transfers, tags: () => watching?.queue.list() ?? [] });
   stack.use(watching);
   stack.defer(async () => await http.close());
   // The store must not be closed under a call that still works with it.

@@ -8,6 +8,7 @@ import { addRegistryEndpoint } from './api/registry-endpoint.ts';
 import { GearFiles } from './api/registry-endpoint-gear.ts';
 import { Mirror } from './api/registry-endpoint-mirror.ts';
 import { addWebhook } from './api/registry-endpoint-webhook.ts';
+import type { Transfers } from './api/transfers.ts';
 import type { Store } from './catalog/store.ts';
 import type { ManagerConfig } from './config.ts';
 import type { Nodes } from './monitor/nodes.ts';
@@ -22,6 +23,7 @@ export interface WatchingParts {
   readonly conversions: Conversions;
   readonly nodes: Nodes;
   readonly metrics: Metrics;
+  readonly transfers: Transfers;
   /** Aborts when calls under way must end. */
   readonly stop: AbortSignal;
   readonly log: Logger;
@@ -30,7 +32,7 @@ export interface WatchingParts {
 /** Adds to the HTTP server what has to do with registries: the webhook and the registry endpoint. What it gives is to be started once the server listens. */
 export async function addWatching(
   http: FastifyInstance,
-  { config, store, conversions, nodes, metrics, stop, log }: WatchingParts,
+  { config, store, conversions, nodes, metrics, transfers, stop, log }: WatchingParts,
 ): Promise<WatchService | undefined> {
   if (config.watch === undefined) return undefined;
   const { upstream, pullTimeout } = config.watch;
@@ -76,6 +78,6 @@ export async function addWatching(
   stop.addEventListener('abort', () => clearInterval(pruning), { once: true });
   const mirror = new Mirror({ upstream, client, queue, store, files, pullTimeout, log });
   const pulls = metrics.counter('gear_pulls_total', 'Tags that were pulled from the registry endpoint');
-  addRegistryEndpoint(http, { upstream, mirror, client, files, stop, pulls, log });
+  addRegistryEndpoint(http, { upstream, mirror, client, files, stop, pulls, transfers, log });
   return service;
 }

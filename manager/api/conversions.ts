@@ -17,6 +17,14 @@ export type Convert = (
   },
 ) => Promise<ConversionResult>;
 
+/** A conversion under way. */
+export interface RunningConversion {
+  readonly source: string;
+  /** Milliseconds since 1970. */
+  readonly since: number;
+  readonly progress: ConvertProgress | undefined;
+}
+
 type Listener = (progress: ConvertProgress) => void;
 
 /** Those who wait for one conversion, and what they heard last. */
@@ -32,6 +40,7 @@ export class Conversions {
   readonly #log: Logger;
   readonly #flights = new SingleFlight<string, ConversionResult>();
   readonly #working = new Set<Promise<unknown>>();
+  readonly #running = new Set<{ -readonly [K in keyof RunningConversion]: RunningConversion[K] }>();
   readonly #audiences = new Map<string, Audience>();
 
   constructor(store: Store, convert: Convert, log: Logger) {
@@ -43,6 +52,11 @@ export class Conversions {
   /** How many are under way. */
   get size(): number {
     return this.#flights.size;
+  }
+
+  /** Those under way, the one that began first first. */
+  list(): RunningConversion[] {
+    return [...this.#running].map((running) => ({ ...running }));
   }
 
   /** Joins the conversion of this image that is under way, or starts one. It is cancelled when nobody waits for it any longer. */
@@ -80,8 +94,13 @@ export class Conversions {
 
   async #work(key: string, request: ConversionRequest, signal: AbortSignal): Promise<ConversionResult> {
     const began = performance.now();
+    using disposables = new DisposableStack();
+    const running = { source: request.source, since: Date.now(), progress: undefined as ConvertProgress | undefined };
+    this.#running.add(running);
+    disposables.defer(() => this.#running.delete(running));
     using target = openConversionTarget(this.#store);
     const onProgress = (progress: ConvertProgress) => {
+      running.progress = progress;
       const audience = this.#audiences.get(key);
       // A conversion that was given up may still be ending when another one of the same image has begun.
       if (audience === undefined || signal.aborted) return;

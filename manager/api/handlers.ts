@@ -14,6 +14,7 @@ import { Sender } from '#core/grpc/sender.ts';
 import { toStatus } from '#core/grpc/status.ts';
 import type { Logger } from '#core/log.ts';
 import type { Counter } from './metrics.ts';
+import type { Transfer, Transfers } from './transfers.ts';
 import { untilAborted } from './until-aborted.ts';
 
 /** What every call is given beside its request. */
@@ -23,6 +24,8 @@ export interface CallContext {
   /** Aborts when the manager is about to stop: a call that has no end of its own should come to one. */
   readonly draining: AbortSignal;
   readonly log: Logger;
+  /** Where a call that moves objects or indexes counts their bytes. */
+  readonly transfer: Transfer;
 }
 
 /** What the handlers of a server have in common. */
@@ -34,6 +37,7 @@ export interface HandlerEnvironment {
   readonly stop: AbortSignal;
   /** Calls that ended, by method and status. */
   readonly calls: Counter;
+  readonly transfers: Transfers;
 }
 
 /** Sends one message; what it gives, if anything, is to be awaited before the next. */
@@ -134,7 +138,7 @@ export class Handlers {
     call: AnyCall,
     work: (context: CallContext, over: Promise<never>) => Promise<T>,
   ): Promise<T> {
-    const { log, draining, stop, calls } = this.#environment;
+    const { log, draining, stop, calls, transfers } = this.#environment;
     const began = performance.now();
     const name = method.path.slice(method.path.lastIndexOf('/') + 1);
     const controller = new AbortController();
@@ -148,9 +152,10 @@ export class Handlers {
     const onStop = () => end(stop.reason);
     stop.addEventListener('abort', onStop, { once: true });
     let code: status = status.OK;
+    using transfer = transfers.open({ peer: call.getPeer(), what: name });
     try {
       stop.throwIfAborted();
-      return await work({ signal: controller.signal, draining, log: log.child({ call: name }) }, over);
+      return await work({ signal: controller.signal, draining, log: log.child({ call: name }), transfer }, over);
     } catch (thrown) {
       // A stream that was cut off reports that in words of its own.
       const error: unknown = controller.signal.aborted ? controller.signal.reason : thrown;

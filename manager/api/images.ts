@@ -73,9 +73,12 @@ export function imagesService(
       const { objects, bytes } = await store.deleteImages(reference);
       return { objects: BigInt(objects), bytes: BigInt(bytes) };
     }),
-    getIndex: handlers.serverStream(ImagesService.getIndex, async ({ digest }, send, { signal }) => {
+    getIndex: handlers.serverStream(ImagesService.getIndex, async ({ digest }, send, { signal, transfer }) => {
+      transfer.what = 'index';
+      transfer.image = digest;
       for await (const data of store.indexes.pieces(parseDigest(digest))) {
         signal.throwIfAborted();
+        transfer.sent(data.length);
         await send({ data });
       }
     }),

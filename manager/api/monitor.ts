@@ -6,6 +6,7 @@ import { MAX_ITEMS, Profile } from '../monitor/profile.ts';
 import { isFresh } from '../monitor/profile-plan.ts';
 import { type Profiles, piecesOf } from '../monitor/profiles.ts';
 import type { Handlers } from './handlers.ts';
+import { hostOf } from './transfers.ts';
 
 /** How often nodes are to report. */
 export const HEARTBEAT_SECONDS = 10;
@@ -15,8 +16,8 @@ const MAX_TOUCHES = 4096;
 /** The monitor service of monitor.proto. */
 export function monitorService(nodes: Nodes, profiles: Profiles, handlers: Handlers): MonitorServer {
   return {
-    heartbeat: handlers.unary(MonitorService.heartbeat, async (heartbeat) => {
-      nodes.report(heartbeat);
+    heartbeat: handlers.unary(MonitorService.heartbeat, async (heartbeat, { transfer }) => {
+      nodes.report(heartbeat, Date.now(), hostOf(transfer.peer));
       return { intervalSeconds: HEARTBEAT_SECONDS };
     }),
     listNodes: handlers.unary(MonitorService.listNodes, async () => ({ nodes: nodes.list() })),

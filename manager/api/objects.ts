@@ -38,17 +38,20 @@ export function contentStoreService(parts: ContentStoreParts): ContentStoreServe
       const missing = await objects.missing(digests.map(digestFromBytes), { signal });
       return { digests: missing.map(digestToBytes) };
     }),
-    read: handlers.serverStream(ContentStoreService.read, async ({ range }, send, { signal }) => {
-      await sendRange(parts, readRange(range), signal, (data) => send({ data }));
+    read: handlers.serverStream(ContentStoreService.read, async ({ range }, send, { signal, transfer }) => {
+      transfer.what = 'object';
+      await sendRange(parts, readRange(range), { signal, transfer }, (data) => send({ data }));
     }),
     readMany: handlers.exchange(ContentStoreService.readMany, async (requests, send, context) => {
+      context.transfer.what = 'objects';
       for await (const { ranges } of untilAborted(requests, context.draining)) {
         for (const range of ranges) await answerRange(parts, range, send, context);
       }
     }),
     prefetch: prefetchHandler(parts),
-    write: handlers.clientStream(ContentStoreService.write, async (requests, { signal }) => {
-      const stored = await receiveObjects(objects, requests, signal);
+    write: handlers.clientStream(ContentStoreService.write, async (requests, { signal, transfer }) => {
+      transfer.what = 'upload of objects';
+      const stored = await receiveObjects(objects, requests, { signal, transfer });
       parts.storedObjects.add(stored.objects);
       parts.storedBytes.add(stored.bytes);
       return { objects: BigInt(stored.objects), bytes: BigInt(stored.bytes) };
@@ -73,18 +76,20 @@ function readRange(range: Range | undefined): WantedRange {
 async function sendRange(
   { objects, servedObjects, servedBytes }: ContentStoreParts,
   { digest, offset, length }: WantedRange,
-  signal: AbortSignal,
+  { signal, transfer }: Pick<CallContext, 'signal' | 'transfer'>,
   send: (data: Buffer) => Promise<void> | undefined,
 ): Promise<void> {
   servedObjects.add();
   const small = await objects.readSmall(digest, { offset, length });
   if (small !== undefined) {
     servedBytes.add(small.length);
+    transfer.sent(small.length);
     await send(small);
     return;
   }
   for await (const piece of objects.read(digest, { offset, length, signal })) {
     servedBytes.add(piece.length);
+    transfer.sent(piece.length);
     await send(piece);
   }
 }
@@ -96,12 +101,12 @@ async function answerRange(
   parts: ContentStoreParts,
   range: Range,
   send: Send<ReadManyResponse>,
-  { signal, log }: CallContext,
+  { signal, log, transfer }: CallContext,
 ): Promise<void> {
   // The mark goes on the last piece, so each is held back until the next one is there.
   let held: Buffer | undefined;
   try {
-    await sendRange(parts, readRange(range), signal, (data) => {
+    await sendRange(parts, readRange(range), { signal, transfer }, (data) => {
       const before = held;
       held = data;
       return before === undefined ? undefined : send({ data: before, last: false, code: 0, message: '' });

@@ -71,6 +71,8 @@ export function prefetchHandler(parts: PrefetchParts) {
       const { signal, draining } = context;
       draining.addEventListener('abort', () => allowance.end(), { once: true });
       const image = parseDigest(start.value.image);
+      context.transfer.what = 'start-up profile';
+      context.transfer.image = start.value.image;
       const profile = await profiles.get(image, { signal });
       const pieces = piecesOf(profile);
       const have = readHave(start.value);
@@ -89,6 +91,7 @@ export function prefetchHandler(parts: PrefetchParts) {
         if (!(await allowance.room(signal))) break;
         for await (const frame of made(step)) {
           allowance.spend(frame.data.length);
+          context.transfer.sent(frame.data.length);
           await sendFrame(parts, frame, send);
         }
       }

@@ -9,6 +9,7 @@ import { errorAnswer, type Subject, toErrorAnswer } from './registry-endpoint-er
 import type { GearFiles } from './registry-endpoint-gear.ts';
 import type { Accepts, Mirror } from './registry-endpoint-mirror.ts';
 import { type NamesQuery, pageOf } from './registry-endpoint-names.ts';
+import type { Transfers } from './transfers.ts';
 
 export interface RegistryEndpointParts {
   /** "host" or "host:port". */
@@ -20,6 +21,7 @@ export interface RegistryEndpointParts {
   readonly stop: AbortSignal;
   /** Tags that were answered, by what they were answered with. */
   readonly pulls: Counter;
+  readonly transfers: Transfers;
   readonly log: Logger;
 }
 
@@ -127,7 +129,9 @@ async function sendBlob(call: Call, name: string, reference: string): Promise<Fa
       .send(body);
   }
   reply.code(answer.status).type('application/octet-stream');
-  return reply.send(answer.body ?? null);
+  if (answer.body === undefined) return reply.send(null);
+  const facts = { peer: `${request.ip}:${request.socket.remotePort ?? 0}`, what: `pull of ${name}` };
+  return reply.send(parts.transfers.sending(answer.body, facts));
 }
 
 async function sendNames(

@@ -2,6 +2,8 @@ import { digestFromBytes, ociDigest } from '#core/digest.ts';
 import { GearError } from '#core/errors.ts';
 import type { ObjectHeader, WriteRequest } from '#proto/gen/gear/v1/objects.ts';
 import type { ObjectBatch, ObjectStore } from '../store/object-store.ts';
+import type { CallContext } from './handlers.ts';
+import type { Transfer } from './transfers.ts';
 
 /**
  * Stores the objects of a Write stream: each a header, then exactly as many bytes as the header says. Gives what was new once all of
@@ -10,7 +12,7 @@ import type { ObjectBatch, ObjectStore } from '../store/object-store.ts';
 export async function receiveObjects(
   store: ObjectStore,
   requests: AsyncIterable<WriteRequest>,
-  signal: AbortSignal,
+  { signal, transfer }: Pick<CallContext, 'signal' | 'transfer'>,
 ): Promise<{ objects: number; bytes: number }> {
   // The client has computed what it needs of chunks.
   await using batch = store.batch({ chunkSize: Number.POSITIVE_INFINITY, claim: true });
@@ -22,7 +24,7 @@ export async function receiveObjects(
     if (value.part?.$case !== 'header') {
       throw new GearError('invalid-argument', 'an object begins with its header, not with data');
     }
-    await receiveObject(batch, value.part.value, parts);
+    await receiveObject(batch, value.part.value, parts, transfer);
   }
   await batch.commit();
   return { objects: batch.newObjects, bytes: batch.newBytes };
@@ -32,6 +34,7 @@ async function receiveObject(
   batch: ObjectBatch,
   header: ObjectHeader,
   parts: AsyncIterator<WriteRequest>,
+  transfer: Transfer,
 ): Promise<void> {
   const digest = digestFromBytes(header.digest);
   const size = Number(header.size);
@@ -48,6 +51,7 @@ async function receiveObject(
         );
       }
       left -= value.part.value.length;
+      transfer.received(value.part.value.length);
       yield value.part.value;
     }
   }

@@ -148,6 +148,11 @@ export class Catalog implements Disposable {
     return { images: Number(row?.['images']), indexes: Number(row?.['indexes']), objects: Number(row?.['objects']) };
   }
 
+  /** What the regular files of all images have together, each image counted by itself. Reads every record. */
+  fileBytes(): number {
+    return Number(this.#statements.fileBytes.get()?.['bytes']);
+  }
+
   [Symbol.dispose](): void {
     this.#database.close();
   }

@@ -61,6 +61,7 @@ export const STATEMENTS = {
   neededIndexes: 'SELECT DISTINCT index_digest AS digest FROM image_indexes',
   totals: `SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM indexes) AS indexes,
     (SELECT coalesce(sum(objects), 0) FROM indexes) AS objects`,
+  fileBytes: "SELECT coalesce(sum(record ->> '$.fileBytes'), 0) AS bytes FROM images",
   removeImage: 'DELETE FROM images WHERE id = ?',
   putImage: 'INSERT INTO images VALUES (?, ?, ?, ?, ?)',
   putName: 'INSERT OR IGNORE INTO image_names VALUES (?, ?)',

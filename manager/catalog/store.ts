@@ -247,6 +247,11 @@ export class Store implements AsyncDisposable {
     return this.#parts.catalog.totals();
   }
 
+  /** What the regular files of all images have together, each image counted by itself. Reads every record. */
+  fileBytes(): number {
+    return this.#parts.catalog.fileBytes();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }

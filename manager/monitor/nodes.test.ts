@@ -9,6 +9,7 @@ const heartbeat = (node: string, version = '1'): HeartbeatRequest => ({
   cacheBytes: 0n,
   fetchedBytes: 0n,
   fetchedObjects: 0n,
+  reads: undefined,
 });
 
 describe('Nodes', () => {
@@ -30,6 +31,20 @@ describe('Nodes', () => {
     expect(nodes.list(1000).map(({ last }) => last?.node)).toEqual(['new', 'old']);
     expect(nodes.list(1001).map(({ last }) => last?.node)).toEqual(['new']);
     expect(nodes.size).toBe(1);
+  });
+
+  it('knows who reports from an address, where that is one', () => {
+    const nodes = new Nodes(1000);
+    nodes.report(heartbeat('a'), 0, '192.0.2.1');
+    nodes.report(heartbeat('b'), 0, '192.0.2.2');
+    nodes.report(heartbeat('c'), 500, '192.0.2.2');
+    expect(['192.0.2.1', '192.0.2.2', '192.0.2.3'].map((address) => nodes.at(address))).toEqual([
+      'a',
+      undefined,
+      undefined,
+    ]);
+    nodes.list(1100);
+    expect(['192.0.2.1', '192.0.2.2'].map((address) => nodes.at(address))).toEqual([undefined, 'c']);
   });
 
   it('has bounds', () => {

@@ -9,6 +9,8 @@ const MAX_NAME = 253;
 export class Nodes {
   /** Oldest first. */
   readonly #nodes = new Map<string, Node>();
+  /** Of those that are known, where each last reported from. */
+  readonly #addresses = new Map<string, string>();
   readonly #lifetime: number;
 
   /** `lifetime`: milliseconds after which a silent node is forgotten. */
@@ -16,8 +18,11 @@ export class Nodes {
     this.#lifetime = lifetime;
   }
 
-  /** Takes a heartbeat. Throws invalid-argument for one that says too much, and resource-exhausted when there are too many nodes. */
-  report(heartbeat: HeartbeatRequest, now = Date.now()): void {
+  /**
+   * Takes a heartbeat that came from `address` (without the port). Throws invalid-argument for one that says too much, and resource-exhausted when there are too
+   * many nodes.
+   */
+  report(heartbeat: HeartbeatRequest, now = Date.now(), address = ''): void {
     const { node, images } = heartbeat;
     if (node === '' || node.length > MAX_NAME) {
       throw new GearError('invalid-argument', `a node's name has 1 to ${MAX_NAME} characters`);
@@ -30,6 +35,13 @@ export class Nodes {
       throw new GearError('resource-exhausted', `node ${node}: there are ${MAX_NODES} nodes already`);
     }
     this.#nodes.set(node, { last: heartbeat, seenAt: BigInt(now) });
+    this.#addresses.set(node, address);
+  }
+
+  /** The node that reports from an address; undefined where it is none, or several. */
+  at(address: string): string | undefined {
+    const names = [...this.#addresses].filter(([, from]) => from === address);
+    return names.length === 1 ? names[0]?.[0] : undefined;
   }
 
   /** By name. */
@@ -46,6 +58,7 @@ export class Nodes {
     for (const [name, { seenAt }] of this.#nodes) {
       if (Number(seenAt) >= now - this.#lifetime) return;
       this.#nodes.delete(name);
+      this.#addresses.delete(name);
     }
   }
 }

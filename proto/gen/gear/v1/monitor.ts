@@ -64,6 +64,21 @@ export interface HeartbeatRequest {
   /** Since the driver started. */
   fetchedBytes: bigint;
   fetchedObjects: bigint;
+  /** Left out by nodes that do not count it. */
+  reads: NodeReads | undefined;
+}
+
+/** How a node's containers came by what they read, since its object filesystem started unless said otherwise. */
+export interface NodeReads {
+  /** Objects that lie in private caches now: the kernel finds them there without asking, so nobody can say how often. */
+  privateObjects: bigint;
+  /** First touches of an object by an image: answered by the public cache, or with bytes from afar. */
+  publicObjects: bigint;
+  remoteObjects: bigint;
+  /** Bytes that came to the node, by why: a reader waited, a start-up profile named them, an image was filled. */
+  demandBytes: bigint;
+  profileBytes: bigint;
+  fillBytes: bigint;
 }
 
 export interface HeartbeatResponse {
@@ -283,7 +298,7 @@ export const NodeImage: MessageFns<NodeImage> = {
 };
 
 function createBaseHeartbeatRequest(): HeartbeatRequest {
-  return { node: "", version: "", images: [], cacheBytes: 0n, fetchedBytes: 0n, fetchedObjects: 0n };
+  return { node: "", version: "", images: [], cacheBytes: 0n, fetchedBytes: 0n, fetchedObjects: 0n, reads: undefined };
 }
 
 export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
@@ -314,6 +329,9 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
         throw new globalThis.Error("value provided for field message.fetchedObjects of type uint64 too large");
       }
       writer.uint32(48).uint64(message.fetchedObjects);
+    }
+    if (message.reads !== undefined) {
+      NodeReads.encode(message.reads, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -377,6 +395,133 @@ export const HeartbeatRequest: MessageFns<HeartbeatRequest> = {
             }
 
             message.fetchedObjects = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.reads = NodeReads.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseNodeReads(): NodeReads {
+  return { privateObjects: 0n, publicObjects: 0n, remoteObjects: 0n, demandBytes: 0n, profileBytes: 0n, fillBytes: 0n };
+}
+
+export const NodeReads: MessageFns<NodeReads> = {
+  encode(message: NodeReads, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.privateObjects !== 0n) {
+      if (BigInt.asUintN(64, message.privateObjects) !== message.privateObjects) {
+        throw new globalThis.Error("value provided for field message.privateObjects of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.privateObjects);
+    }
+    if (message.publicObjects !== 0n) {
+      if (BigInt.asUintN(64, message.publicObjects) !== message.publicObjects) {
+        throw new globalThis.Error("value provided for field message.publicObjects of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.publicObjects);
+    }
+    if (message.remoteObjects !== 0n) {
+      if (BigInt.asUintN(64, message.remoteObjects) !== message.remoteObjects) {
+        throw new globalThis.Error("value provided for field message.remoteObjects of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.remoteObjects);
+    }
+    if (message.demandBytes !== 0n) {
+      if (BigInt.asUintN(64, message.demandBytes) !== message.demandBytes) {
+        throw new globalThis.Error("value provided for field message.demandBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.demandBytes);
+    }
+    if (message.profileBytes !== 0n) {
+      if (BigInt.asUintN(64, message.profileBytes) !== message.profileBytes) {
+        throw new globalThis.Error("value provided for field message.profileBytes of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.profileBytes);
+    }
+    if (message.fillBytes !== 0n) {
+      if (BigInt.asUintN(64, message.fillBytes) !== message.fillBytes) {
+        throw new globalThis.Error("value provided for field message.fillBytes of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.fillBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeReads {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeReads();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.privateObjects = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.publicObjects = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.remoteObjects = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.demandBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.profileBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.fillBytes = reader.uint64() as bigint;
             continue;
           }
         }
