@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { appendFile, readdir, readFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { execa } from 'execa';
@@ -123,7 +123,8 @@ active" ] && systemctl is-active --quiet gear-driver; do sleep 0.1; done`));
 });
 
 it('installs into a folder, keeps what was edited there, and refuses what is wrong', async () => {
-  await using folder = await temporaryFolder();
+  await using temporary = await temporaryFolder();
+  const folder = { path: join(temporary.path, 'stage') };
   const run = async (command: string, ...args: string[]) =>
     await execa(join(projectRoot, 'deploy', command), args, { reject: false, all: true, stdin: 'ignore' });
   const stage = `--root=${folder.path}`;
@@ -137,7 +138,6 @@ it('installs into a folder, keeps what was edited there, and refuses what is wro
   }
   const wrong = await run('install', 'node', stage, '--set', 'cache-size=much', '--dry-run');
   expect(wrong).toMatchObject({ exitCode: 1, all: expect.stringContaining('--cache-size takes a size') });
-  expect(await readdir(folder.path)).toEqual([]);
   const planned = await run(
     'install',
     'manager',
@@ -152,16 +152,28 @@ it('installs into a folder, keeps what was edited there, and refuses what is wro
   );
   for (const name of ['root', 'nfs'])
     expect(planned.all).toContain(`+ /etc/systemd/system/gear-manager.service.d/${name}.conf`);
+  expect(await readdir(temporary.path)).toEqual([]);
 
   const config = join(folder.path, 'etc/gear/driver.conf');
-  expect((await run('install', 'node', stage, '--set=cache-size=5G')).exitCode).toBe(0);
+  const daemon = join(folder.path, 'etc/docker/daemon.json');
+  await mkdir(join(folder.path, 'etc/docker'), { recursive: true });
+  await writeFile(daemon, '{}\n');
+  expect((await run('install', 'node', stage, '--set=cache-size=5G', '--docker=graphdriver')).exitCode).toBe(0);
+  await writeFile(daemon, '{ "storage-driver": "gear", "debug": true }\n');
   expect(await readFile(config, 'utf8')).toMatch(/\ncache-size = 5G\n$/);
   // Told otherwise, a file that nobody edited changes; one that somebody edited does not.
   expect((await run('install', 'node', stage, '--set=cache-size=6G')).all).toContain('~ /etc/gear/driver.conf');
   await appendFile(config, 'fill = idle\n');
   expect((await run('install', 'node', stage, '--set=cache-size=7G')).all).toContain('stays as it is');
   expect(await readFile(config, 'utf8')).toMatch(/\ncache-size = 6G\nfill = idle\n$/);
-  expect((await run('uninstall', 'node', stage)).all).toContain('driver.conf was edited and stays');
+  const taken = (await run('uninstall', 'node', stage)).all;
+  expect(taken).toContain('driver.conf was edited and stays');
+  expect(taken).toContain('+ /etc/docker/daemon.json.before-gear');
+  expect(await readFile(`${daemon}.before-gear`, 'utf8')).toBe('{}\n');
+  expect(await readFile(daemon, 'utf8')).toContain('"debug": true');
   expect(await readdir(folder.path)).toEqual(['etc']);
-  expect(await readdir(join(folder.path, 'etc/gear'))).toEqual(['driver.conf']);
+  expect(await readdir(join(folder.path, 'etc'), { recursive: true })).toEqual(
+    expect.arrayContaining(['docker', 'gear', 'gear/driver.conf']),
+  );
+  expect(await readdir(join(folder.path, 'etc'))).toEqual(['docker', 'gear']);
 });
