@@ -21,6 +21,7 @@ const PACKAGE_OF = {
   'nfs-cat': 'libnfs-utils',
   'nfs-ls': 'libnfs-utils',
   'qemu-system-x86_64': 'qemu-system-x86',
+  chromium: 'chromium',
 } as const;
 
 export type Program = keyof typeof PACKAGE_OF;

@@ -2,6 +2,10 @@
 const INTERVAL = 2000;
 const PATIENCE = 10_000;
 const status = document.getElementById('status');
+// A name and a password in the address are for the browser; fetch refuses them.
+const page = new URL(location.href);
+page.username = '';
+page.password = '';
 let timer;
 
 /** Somebody is about to copy something out of it. */
@@ -11,7 +15,7 @@ function isSelected(part) {
 }
 
 async function update() {
-  const answer = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+  const answer = await fetch(page, { cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
   if (!answer.ok) throw new Error(`status ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
   const said = fresh.getElementById('status');
