@@ -50,6 +50,12 @@ describe.each(COMMANDS)('deploy/%s.conf', (name, options: Readonly<Record<string
   });
 });
 
+test.each(COMMANDS)('the guide has a theme for every option of %s', async (_, options) => {
+  const guide = await readFile(join(projectRoot, 'deploy/GUIDE.md'), 'utf8');
+  const themes = guide.slice(guide.indexOf('## Options by theme'), guide.indexOf('## Monitoring'));
+  expect(Object.keys(options).filter((name) => !themes.includes(`\`${name}\``))).toEqual([]);
+});
+
 test('the defaults make a configuration', () => {
   const manager = parseCommand({ name: 'm', summary: '', options: MANAGER_OPTIONS, run: async () => 0 }, [], {});
   const driver = parseCommand({ name: 'd', summary: '', options: DRIVER_OPTIONS, run: async () => 0 }, [], {});
