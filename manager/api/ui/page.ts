@@ -52,7 +52,7 @@ function summary({
 }: Overview): Html {
   const saved = logicalBytes === 0 ? 0 : Math.max(0, 1 - storedBytes / logicalBytes);
   const converting = rest.conversions.length;
-  const waiting = pending.total - failed;
+  const waiting = Math.max(0, pending.total - failed - converting);
   const hits = hitRate(nodes.shown);
   const sum = (bytes: (each: Overview['transfers']['shown'][number]) => number) =>
     transfers.shown.reduce((total, each) => total + bytes(each), 0);
@@ -62,7 +62,7 @@ ${tile(
   'tile-images',
   'Images',
   String(images.total),
-  html`<p>${converting} converting, ${waiting} to do, ${html`<span class="${failed > 0 ? 'bad' : ''}">${failed} failed</span>`}</p>`,
+  html`<p>${converting} converting, ${waiting} waiting, ${html`<span class="${failed > 0 ? 'bad' : ''}">${failed} failed</span>`}</p>`,
 )}
 ${tile(
   'tile-savings',

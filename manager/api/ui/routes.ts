@@ -20,9 +20,20 @@ const HEADERS = {
 
 const FILES = { 'style.css': 'text/css', 'live.js': 'text/javascript', 'icon.svg': 'image/svg+xml' } as const;
 
+/** Milliseconds for which a page is new. */
+const LIFETIME = 500;
+
 /** GET /ui/: what the manager has and does, for people. It only shows; there is nothing to press. */
 export function addUi(app: FastifyInstance, parts: OverviewParts): void {
   const overviews = new Overviews(parts);
+  // However many look at the same time: it is the same for all of them.
+  let newest = { text: '', until: 0 };
+  const render = (older: string): string => {
+    if (older !== '') return page(overviews.look(older));
+    const now = performance.now();
+    if (now >= newest.until) newest = { text: page(overviews.look()), until: now + LIFETIME };
+    return newest.text;
+  };
   for (const [path, target] of [
     ['/', 'ui/'],
     ['/ui', 'ui/'],
@@ -33,7 +44,7 @@ export function addUi(app: FastifyInstance, parts: OverviewParts): void {
     const { older } = query as { readonly older?: unknown };
     reply.headers(HEADERS).header('cache-control', 'no-store');
     try {
-      const text = page(overviews.look(typeof older === 'string' ? older : ''));
+      const text = render(typeof older === 'string' ? older : '');
       return reply.type('text/html; charset=utf-8').send(text);
     } catch (error) {
       if (!isGearError(error, 'invalid-argument')) throw error;

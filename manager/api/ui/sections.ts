@@ -4,6 +4,8 @@ import { bar, percent } from './bar.ts';
 import { type Html, type HtmlValue, html } from './html.ts';
 import type { NodeView, Overview, Part, PendingImage, ReadyImage, TransferView } from './overview.ts';
 
+const MAX_REASON = 500;
+
 /** "12 s", "5 min", "3 h", "2 d" of milliseconds. */
 export function ago(milliseconds: number): string {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
@@ -19,6 +21,8 @@ const time = (at: number): Html => {
 
 /** What strangers named; kept from changing the direction of what stands around it. */
 const name = (text: string): Html => html`<bdi class="name">${text}</bdi>`;
+/** An image's name; where it is in a registry, as Docker writes it. */
+const imageName = (source: string): Html => name(source.replace(/^docker:\/\//, ''));
 const badge = (state: string): Html => html`<span class="badge ${state}">${state}</span>`;
 const more = ({ shown, total }: Part<unknown>): Html | undefined =>
   total > shown.length ? html`<p class="more">and ${total - shown.length} more</p>` : undefined;
@@ -49,18 +53,18 @@ function transferRow({
   node,
   what,
   image,
-  imageName,
+  imageName: named,
   sent,
   received,
   rate,
   age,
   ended,
 }: TransferView): HtmlValue[] {
-  const of = imageName ?? (image === '' ? undefined : image.slice(0, 19));
+  const of = named ?? (image === '' ? undefined : image.slice(0, 19));
   const moved = [sent > 0 ? `${formatBytes(sent)} sent` : '', received > 0 ? `${formatBytes(received)} received` : ''];
   return [
     node === undefined ? name(peer) : html`${name(node)} <small>${peer}</small>`,
-    html`${name(what)}${of === undefined ? undefined : html` <small>of ${name(of)}</small>`}`,
+    html`${name(what)}${of === undefined ? undefined : html` <small>of ${imageName(of)}</small>`}`,
     moved.filter((text) => text !== '').join(', '),
     ended ? badge('ended') : `${formatBytes(Math.round(rate))}/s`,
     ago(age),
@@ -75,7 +79,7 @@ function progressBar({ doneBytes, totalBytes }: { readonly doneBytes: number; re
 function conversionRow({ source, since, progress }: RunningConversion, at: number): HtmlValue[] {
   const { phase = 'resolve', layer = 0, layers = 0, newObjects = 0, newBytes = 0 } = progress ?? {};
   return [
-    name(source),
+    imageName(source),
     layer > 0 ? `${phase}, layer ${layer} of ${layers}` : phase,
     progress === undefined || progress.totalBytes === 0 ? '' : progressBar(progress),
     `${newObjects} (${formatBytes(newBytes)})`,
@@ -97,15 +101,21 @@ function pendingRow(
   at: number,
 ): HtmlValue[] {
   const again = retryAt === undefined ? undefined : html` <small>tried again in ${ago(retryAt - at)}</small>`;
-  const why = state === 'failed' ? html`<span class="error">${error.slice(0, 500)}</span>` : undefined;
+  const why = state === 'failed' ? html`<span class="error">${reasonOf(source, error)}</span>` : undefined;
   return [
-    name(source),
+    imageName(source),
     html`${badge(state)}${attempts > 1 ? html` <small>${attempts} attempts</small>` : undefined}${state === 'failed' ? again : undefined}`,
     why ?? (progress === undefined || progress.totalBytes === 0 ? '' : progressBar(progress)),
     '',
     '',
     time(changedAt),
   ];
+}
+
+/** Without the name of the image, which stands beside it. */
+function reasonOf(source: string, error: string): string {
+  const rest = error.startsWith(`${source}: `) ? error.slice(source.length + 2) : error;
+  return rest.slice(0, MAX_REASON);
 }
 
 function readyRow({
@@ -124,7 +134,7 @@ function readyRow({
       : html` <small title="${warnings.slice(0, 5).join('\n')}">${warnings.length} warnings</small>`;
   const label = `${formatBytes(fileBytes)}, ${formatBytes(objectBytes)} distinct`;
   return [
-    name(source),
+    imageName(source),
     html`${badge('ready')}${warned}`,
     html`${bar(label, fileBytes, [{ kind: 'accent', amount: objectBytes }])}<small>${label}</small>`,
     objects,
@@ -142,8 +152,9 @@ ${table(
   all.shown.map((node) => nodeRow(node, at)),
   'No node has reported.',
 )}${more(all)}
-<p class="legend"><span class="key accent"></span>found on the node <span class="key soft"></span>fetched;
-bytes: <span class="key accent"></span>ahead, by a start-up profile <span class="key soft"></span>a reader waited <span class="key faint"></span>filled</p>`;
+<p class="legend">First touches: <span class="key accent"></span>found on the node <span class="key soft"></span>fetched</p>
+<p class="legend">Bytes: <span class="key accent"></span>ahead, by a start-up profile <span class="key soft"></span>a reader waited
+<span class="key faint"></span>an image was filled</p>`;
 }
 
 function nodeRow(node: NodeView, at: number): HtmlValue[] {

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { orAbort, until } from '#core/abort.ts';
 import { connect } from '#core/grpc/client.ts';
+import { ImagesService } from '#proto/gen/gear/v1/images.ts';
 import { MonitorService, type NodeReads } from '#proto/gen/gear/v1/monitor.ts';
 import { addImage, quietStore, randomContents, temporaryRoot } from '../../catalog/testing.ts';
 import type { QueuedTag } from '../../monitor/queue.ts';
 import { startTestManager } from '../../testing.ts';
+import type { Convert } from '../conversions.ts';
 import { percent } from './bar.ts';
 import { Overviews } from './overview.ts';
 import { hitRate, page } from './page.ts';
@@ -96,6 +99,46 @@ describe('the page', () => {
       expect([file, (await get(`/ui/${file}`)).status]).toEqual([file, 200]);
     expect((await get('/ui')).url).toMatch(/\/ui\/$/);
     expect([(await get('/ui/?older=x')).status, (await get('/ui/routes.ts')).status]).toEqual([400, 404]);
+  });
+
+  it('tells of conversions while they run', async () => {
+    const progress = {
+      phase: 'layers',
+      doneBytes: 25,
+      totalBytes: 100,
+      layer: 1,
+      layers: 2,
+      entries: 3,
+      newObjects: 4,
+      newBytes: 5,
+    } as const;
+    const told = Promise.withResolvers<void>();
+    const converting: Convert = async (_request, { signal, onProgress }) => {
+      onProgress(progress);
+      told.resolve();
+      return await orAbort(new Promise<never>(() => {}), signal);
+    };
+    await using test = await startTestManager({}, converting);
+    const look = async () => await (await fetch(`http://${test.manager.addresses.http}/ui/`)).text();
+    const stop = new AbortController();
+    const request = { source: 'docker://r/slow:1', destination: '', platform: undefined, force: false, noPush: true };
+    const conversion = Array.fromAsync(
+      test.connection.serverStream(ImagesService.convert, request, { timeout: 20_000, signal: stop.signal }),
+    );
+    conversion.catch(() => {});
+    await told.promise;
+    const text = await look();
+    for (const part of [
+      'r/slow:1',
+      'layers, layer 1 of 2',
+      '25 B of 100 B',
+      'width="25.00"',
+      '4 (5 B)',
+      '1 converting',
+    ])
+      expect(text).toContain(part);
+    stop.abort();
+    await until('its end', async () => !(await look()).includes('r/slow:1'));
   });
 
   it('reckons', () => {
