@@ -6,7 +6,7 @@ export interface Abortable {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Sleeps `milliseconds`, or throws the signal's reason when it aborts first. Does not keep the process alive by itself. */
+/** Sleeps `milliseconds`, or throws the signal's reason when it aborts first. Keeps the process alive meanwhile: whoever no longer waits has to abort it. */
 export async function sleep(milliseconds: number, { signal }: Abortable = {}): Promise<void> {
   try {
     await delay(milliseconds, undefined, signal === undefined ? {} : { signal });

@@ -162,7 +162,11 @@ export async function startManager({ config, log, convert }: ManagerParts): Prom
   // The store must not be closed under a call that still works with it.
   stack.defer(async () => {
     const settled = Promise.all([handlers.settled(), conversions.settled()]).then(() => true);
-    if ((await Promise.race([settled, sleep(SETTLE_TIMEOUT)])) !== true) log.warn('something did not end in time');
+    // Left alone, the wait would keep a process that has nothing more to do.
+    const patience = new AbortController();
+    const late = sleep(SETTLE_TIMEOUT, patience).catch(() => {});
+    if ((await Promise.race([settled, late])) !== true) log.warn('something did not end in time');
+    patience.abort();
   });
   stack.defer(() => stop.abort(new GearError('unavailable', 'the manager is stopping')));
   stack.defer(() => main.close());
