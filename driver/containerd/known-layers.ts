@@ -14,7 +14,7 @@ export type Found =
   | { readonly kind: 'lazy'; readonly pinned: PinnedImage }
   | { readonly kind: 'ordinary'; readonly reason: string; readonly unknown: boolean };
 
-/** How long an index that was fetched ahead waits to be used. */
+/** How long an index that was fetched ahead waits to be used, and what the manager said of a layer counts. */
 const KEEP_AHEAD = 60_000;
 /** So many are fetched ahead at a time. */
 const AHEAD = 3;
@@ -25,6 +25,7 @@ export class KnownLayers implements Disposable {
   readonly #images: ImageStore;
   readonly #log: Logger;
   readonly #ahead = new Map<Digest, NodeJS.Timeout>();
+  readonly #answers = new Map<Digest, Promise<WireLayer | undefined>>();
   readonly #stop = new AbortController();
 
   readonly #unable: string | undefined;
@@ -47,7 +48,7 @@ export class KnownLayers implements Disposable {
     if (layer === undefined) return ordinary('the client did not say which layer it is (see deploy/containerd)');
     this.#fetchAhead(request.layers.filter((other) => other !== layer));
     try {
-      const known = await this.#manager.resolveLayer(layer);
+      const known = await this.#ask(layer);
       if (known === undefined) return ordinary(`the manager ${this.#manager.address} does not know the layer`, true);
       const exact = known.linkedBelow ? await this.#inItsImage(request) : known;
       if (exact === undefined) {
@@ -65,6 +66,23 @@ export class KnownLayers implements Disposable {
     this.#stop.abort();
     for (const timer of this.#ahead.values()) clearTimeout(timer);
     this.#ahead.clear();
+  }
+
+  /**
+   * What the manager knows of a layer. That it knows it is kept for a while: a layer that was asked for ahead, or is prepared again for a second image,
+   * costs no further round trip. That it does not, or is away, may change at any moment.
+   */
+  #ask(layer: Digest): Promise<WireLayer | undefined> {
+    const before = this.#answers.get(layer);
+    if (before !== undefined) return before;
+    const answer = this.#manager.resolveLayer(layer, { signal: this.#stop.signal });
+    this.#answers.set(layer, answer);
+    const forget = () => this.#answers.delete(layer);
+    answer.then((known) => {
+      if (known === undefined) forget();
+      else setTimeout(forget, KEEP_AHEAD).unref();
+    }, forget);
+    return answer;
   }
 
   async #bring(layer: WireLayer, target: string, lowers: () => Promise<readonly string[]>): Promise<PinnedImage> {
@@ -121,7 +139,7 @@ export class KnownLayers implements Disposable {
 
   async #fetchOne(layer: Digest): Promise<void> {
     try {
-      const known = await this.#manager.resolveLayer(layer, { signal: this.#stop.signal });
+      const known = await this.#ask(layer);
       if (known === undefined) return;
       const index = parseDigest(known.indexDigest);
       const pinned = await this.#import(index, parseDigest(known.blobDigest), index);

@@ -6,17 +6,23 @@ import { GearError, orUndefined } from '#core/errors.ts';
 /** Node ids of the object filesystem hold the slot in their upper 32 bits. */
 const MAX_SLOT = 0xffff_fffe;
 
+/** So many numbers are taken at a time: flushing the counter for each would be the dearest step of a small image. Those left over at an end are never used. */
+const BLOCK = 256;
+
 /**
  * Gives every image a number that no other image of this node ever had: the kernel may still know node ids of an image that is
- * gone. The counter is written before the number is used.
+ * gone. The file holds the highest number that may have been given, and is written before that one is used.
  */
 export class Slots {
   readonly #file: string;
   #last: number;
+  #taken: number;
+  #taking: Promise<void> | undefined;
 
   private constructor(file: string, last: number) {
     this.#file = file;
     this.#last = last;
+    this.#taken = last;
   }
 
   /** `images` is the folder of the images. */
@@ -33,7 +39,18 @@ export class Slots {
   async next(): Promise<number> {
     if (this.#last >= MAX_SLOT) throw new GearError('resource-exhausted', `${this.#file}: no numbers for images left`);
     const slot = ++this.#last;
-    await writeAtomically(this.#file, `${slot}\n`);
+    while (slot > this.#taken) {
+      this.#taking ??= this.#take().finally(() => {
+        this.#taking = undefined;
+      });
+      await this.#taking;
+    }
     return slot;
+  }
+
+  async #take(): Promise<void> {
+    const upTo = Math.min(this.#taken + BLOCK, MAX_SLOT);
+    await writeAtomically(this.#file, `${upTo}\n`);
+    this.#taken = upTo;
   }
 }

@@ -19,6 +19,8 @@ export interface StagedLayer extends AsyncDisposable {
 
 /** Docker itself stops at 125 and overlay2 at 128. */
 const MAX_DEPTH = 500;
+/** Beside a layer's folders; see LayerRecord. */
+const RECORD = 'layer.json';
 
 /**
  * The layers of one home, a folder each. A layer is made under a temporary name and renamed, and renamed away before it is removed, so each that
@@ -45,7 +47,7 @@ export class LayerStore {
         continue;
       }
       if (!entry.isDirectory()) continue;
-      const text = await orUndefined(readFile(join(home, entry.name, 'layer.json'), 'utf8'), 'ENOENT');
+      const text = await orUndefined(readFile(join(home, entry.name, RECORD), 'utf8'), 'ENOENT');
       if (text === undefined) {
         log.warn({ path: join(home, entry.name) }, 'not a layer; left alone');
         continue;
@@ -112,10 +114,12 @@ export class LayerStore {
     const temporary = join(this.home, temporaryName());
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeFolder(temporary));
-    await mkdir(join(temporary, 'diff'), { recursive: true, mode: 0o755 });
+    await mkdir(temporary);
+    await mkdir(join(temporary, 'diff'), { mode: 0o755 });
     await mkdir(join(temporary, 'work'), { mode: 0o700 });
     await mkdir(join(temporary, 'merged'), { mode: 0o700 });
-    await this.#write(temporary, layer);
+    // Under a temporary name nobody reads the record half-written.
+    await writeFile(join(temporary, RECORD), recordText(layer));
     const release = undo.move();
     let published = false;
     return {
@@ -136,7 +140,7 @@ export class LayerStore {
   /** Says that the layer is a Gear layer of this image. */
   async setImage(id: string, image: NonNullable<LayerRecord['image']>): Promise<Layer> {
     const layer = { ...this.get(id), image };
-    await this.#write(layer.folder, layer);
+    await writeAtomically(join(layer.folder, RECORD), recordText(layer), { flush: false });
     this.#layers.set(id, layer);
     return layer;
   }
@@ -150,9 +154,9 @@ export class LayerStore {
     this.#layers.delete(id);
     await removeFolder(removing);
   }
+}
 
-  async #write(folder: string, { version, id, parent, readWrite, image }: LayerRecord): Promise<void> {
-    const record: LayerRecord = { version, id, parent, readWrite, ...(image === undefined ? {} : { image }) };
-    await writeAtomically(join(folder, 'layer.json'), `${JSON.stringify(record)}\n`, { flush: false });
-  }
+function recordText({ version, id, parent, readWrite, image }: LayerRecord): string {
+  const record: LayerRecord = { version, id, parent, readWrite, ...(image === undefined ? {} : { image }) };
+  return `${JSON.stringify(record)}\n`;
 }
