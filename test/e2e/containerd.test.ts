@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '#core/abort.ts';
+import { ociDigest } from '#core/digest.ts';
+import { connect } from '#core/grpc/client.ts';
+import { MonitorService } from '#proto/gen/gear/v1/monitor.ts';
 import { endProcesses, findProcesses, temporaryFolder, unmountBelow } from '../../deploy/sandbox/cleanup.ts';
 import { gearJson, startDriver, type TestDriver } from '../../deploy/sandbox/gear.ts';
 import type { ImageDescription, ImageLayer } from '../../deploy/sandbox/oci-layout.ts';
@@ -27,10 +30,15 @@ interface Node {
   status(): Promise<NodeStatus & { containerd: ContainerdStatus }>;
 }
 
-async function startNode(stack: AsyncDisposableStack, manager: string): Promise<Node> {
+async function startNode(
+  stack: AsyncDisposableStack,
+  manager: { readonly address: string; readonly monitor: string },
+): Promise<Node> {
   const folder = stack.use(await temporaryFolder());
   const socket = join(folder.path, 'snap.sock');
-  const driver = stack.use(await startDriver({ manager, args: ['--containerd-socket', socket] }));
+  const driver = stack.use(
+    await startDriver({ manager: manager.address, monitor: manager.monitor, args: ['--containerd-socket', socket] }),
+  );
   const containerd = stack.use(await startContainerd({ snapshotter: socket }));
   return { driver, containerd, status: async () => await gearJson(['status', '--root', driver.root]) };
 }
@@ -87,7 +95,7 @@ describe('containerd with unmodified images', () => {
 
   beforeAll(async () => {
     cluster = stack.use(await startCluster());
-    node = await startNode(stack, cluster.manager.address);
+    node = await startNode(stack, cluster.manager);
   });
   afterAll(() => stack.disposeAsync());
 
@@ -106,6 +114,32 @@ describe('containerd with unmodified images', () => {
     expect(images).toHaveLength(1);
     expect(images[0]).toMatchObject({ state: 'lazy', users: 1 });
     expect(images[0]?.bytesHere).toBeLessThan((images[0]?.bytes ?? 0) / 2);
+  });
+
+  it('brings what the first node touched to a second one before it is asked for', async () => {
+    const [learned] = (await node.status()).images;
+    if (learned === undefined) throw new Error('no image');
+    using monitor = connect(cluster.manager.monitor);
+    await until('the profile', async () => {
+      const request = { image: ociDigest(learned.image) };
+      const profile = await monitor.unary(MonitorService.getProfile, request, { timeout: 5000 }).catch(() => undefined);
+      return (profile?.preparedBytes ?? 0n) > 0n;
+    });
+    await using own = new AsyncDisposableStack();
+    const second = await startNode(own, cluster.manager);
+    await second.containerd.rpull(image);
+    // Before any container is made.
+    const { startUp } = await until('the prefetch', async () => {
+      const [found] = (await second.status()).images;
+      return found?.startUp?.prefetchMilliseconds === undefined ? undefined : found;
+    });
+    expect(startUp?.problem).toBeUndefined();
+    expect(startUp?.prefetchedChunks).toBe(startUp?.plannedChunks);
+    expect(await second.containerd.run('gear', image, 'cat', '/etc/marker', '/data/small/0007')).toContain('quick');
+    const { images, objectFilesystem } = await second.status();
+    expect(images).toMatchObject([{ image: learned.image, state: 'lazy', startUp: { missedChunks: 0 } }]);
+    expect(objectFilesystem.demandBytes).toBe(0);
+    expect(objectFilesystem.prefetchedBytes).toBeGreaterThan(0);
   });
 
   it('shares lazy layers between namespaces', async () => {

@@ -131,6 +131,24 @@ describe('a start-up profile', () => {
     await node[Symbol.asyncDispose]();
   });
 
+  it('is followed by the rest of the image only while nobody waits for anything, where a node is filled when idle', async () => {
+    const node = await cluster.node({ driver: { args: ['--fill', 'idle'] } });
+    await node.docker.run(['pull', '--quiet', image.gear]);
+    // Each file is one that the profile does not name and that nobody has read before.
+    const files = Array.from({ length: 12 }, (_, at) => `small/${String(100 + at).padStart(4, '0')}`);
+    await node.docker.once(image.gear, ['sh', '-c', `for f in ${files.join(' ')}; do cat $f; sleep 0.7; done`]);
+    const { images, objectFilesystem: busy } = await node.status();
+    expect(images).toMatchObject([{ state: 'filling' }]);
+    // All that was fetched, somebody waited for.
+    expect(busy.fetchedBytes).toBe(busy.demandBytes);
+    expect(busy.demandBytes).toBeGreaterThan(0);
+    await until('the whole image', async () => (await statusOf(node)).state === 'complete', { timeout: 60_000 });
+    const { objectFilesystem: idle } = await node.status();
+    expect(idle.demandBytes).toBe(busy.demandBytes);
+    expect(idle.fetchedBytes).toBeGreaterThan(busy.fetchedBytes);
+    await node[Symbol.asyncDispose]();
+  });
+
   it('is exported, forgotten, and imported again', async () => {
     const at = ['--manager', cluster.manager.address, '--monitor', cluster.manager.monitor];
     const exported = await gear(['profile', 'export', ...at, image.gear]);
