@@ -6,6 +6,8 @@ export interface Result {
   readonly unit: string;
   /** What it is compared with, in the same unit and the same run. */
   readonly beside?: { readonly name: string; readonly value: number };
+  /** What another program like Gear took of the `beside` of its own run, which was another one: only the ratios compare. */
+  readonly peer?: { readonly name: string; readonly timesBeside: number };
   /** What it must reach; undefined where nothing is asked. */
   readonly limit?: { readonly what: string; readonly most?: number; readonly least?: number; readonly value: number };
 }
@@ -45,11 +47,15 @@ const shown = (value: number): string => (value >= 100 ? value.toFixed(0) : valu
 
 /** A line for people. */
 export function lineOf(result: Result): string {
-  const { name, value, unit, beside, limit } = result;
+  const { name, value, unit, beside, peer, limit } = result;
   const compared = beside === undefined ? '' : `, ${beside.name} ${shown(beside.value)} ${unit}`;
+  const others =
+    beside === undefined || peer === undefined
+      ? ''
+      : ` (${shown(value / beside.value)} times that; ${peer.name} in a run of its own ${shown(peer.timesBeside)})`;
   const asked =
     limit === undefined
       ? ''
       : `; ${limit.what} ${shown(limit.value)} (${limit.most === undefined ? `at least ${limit.least}` : `at most ${limit.most}`}): ${reached(result) === true ? 'reached' : 'NOT REACHED'}`;
-  return `${name}: ${shown(value)} ${unit}${compared}${asked}`;
+  return `${name}: ${shown(value)} ${unit}${compared}${others}${asked}`;
 }

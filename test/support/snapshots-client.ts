@@ -3,14 +3,16 @@ import { type Info, SnapshotsService } from '#proto/gen/containerd/services/snap
 import type { Mount } from '#proto/gen/containerd/types/mount.ts';
 
 type LabelsOf = Readonly<Record<string, string>>;
-const SNAPSHOTTER = { snapshotter: 'gear' } as const;
 
-/** Talks to a proxy snapshotter as containerd does. Every call throws what grpc-js throws: an error with `code` and `details`. */
+/** Talks to a proxy snapshotter as containerd does, or to containerd as its clients do. Every call throws what grpc-js throws: an error with `code` and `details`. */
 export class SnapshotsClient implements Disposable {
   readonly #client: Client;
   readonly #metadata = new Metadata();
+  readonly #snapshotter: { readonly snapshotter: string };
 
-  constructor(socket: string, namespace = 'default') {
+  /** `snapshotter`: by its name in containerd; a proxy snapshotter does not look at it. */
+  constructor(socket: string, namespace = 'default', snapshotter = 'gear') {
+    this.#snapshotter = { snapshotter };
     this.#client = new Client(`unix:${socket}`, credentials.createInsecure());
     this.#metadata.set('containerd-namespace', namespace);
   }
@@ -20,28 +22,28 @@ export class SnapshotsClient implements Disposable {
   }
 
   async prepare(key: string, parent = '', labels: LabelsOf = {}): Promise<Mount[]> {
-    const request = { ...SNAPSHOTTER, key, parent, labels: { ...labels } };
+    const request = { ...this.#snapshotter, key, parent, labels: { ...labels } };
     return (await this.#call(SnapshotsService.prepare, request)).mounts;
   }
 
   async view(key: string, parent = ''): Promise<Mount[]> {
-    return (await this.#call(SnapshotsService.view, { ...SNAPSHOTTER, key, parent, labels: {} })).mounts;
+    return (await this.#call(SnapshotsService.view, { ...this.#snapshotter, key, parent, labels: {} })).mounts;
   }
 
   async mounts(key: string): Promise<Mount[]> {
-    return (await this.#call(SnapshotsService.mounts, { ...SNAPSHOTTER, key })).mounts;
+    return (await this.#call(SnapshotsService.mounts, { ...this.#snapshotter, key })).mounts;
   }
 
   async commit(name: string, key: string, labels: LabelsOf = {}, parent = ''): Promise<void> {
-    await this.#call(SnapshotsService.commit, { ...SNAPSHOTTER, name, key, labels: { ...labels }, parent });
+    await this.#call(SnapshotsService.commit, { ...this.#snapshotter, name, key, labels: { ...labels }, parent });
   }
 
   async remove(key: string): Promise<void> {
-    await this.#call(SnapshotsService.remove, { ...SNAPSHOTTER, key });
+    await this.#call(SnapshotsService.remove, { ...this.#snapshotter, key });
   }
 
   async stat(key: string): Promise<Info | undefined> {
-    return (await this.#call(SnapshotsService.stat, { ...SNAPSHOTTER, key })).info;
+    return (await this.#call(SnapshotsService.stat, { ...this.#snapshotter, key })).info;
   }
 
   async label(name: string, labels: LabelsOf, paths?: string[]): Promise<Info | undefined> {
@@ -53,20 +55,20 @@ export class SnapshotsClient implements Disposable {
       updatedAt: undefined,
       labels: { ...labels },
     } as const;
-    return (await this.#call(SnapshotsService.update, { ...SNAPSHOTTER, info, updateMask: paths })).info;
+    return (await this.#call(SnapshotsService.update, { ...this.#snapshotter, info, updateMask: paths })).info;
   }
 
   async usage(key: string): Promise<{ size: bigint; inodes: bigint }> {
-    return await this.#call(SnapshotsService.usage, { ...SNAPSHOTTER, key });
+    return await this.#call(SnapshotsService.usage, { ...this.#snapshotter, key });
   }
 
   async cleanup(): Promise<void> {
-    await this.#call(SnapshotsService.cleanup, { ...SNAPSHOTTER });
+    await this.#call(SnapshotsService.cleanup, { ...this.#snapshotter });
   }
 
   async list(...filters: string[]): Promise<Info[]> {
     const { path, requestSerialize, responseDeserialize } = SnapshotsService.list;
-    const request = { ...SNAPSHOTTER, filters };
+    const request = { ...this.#snapshotter, filters };
     const call = this.#client.makeServerStreamRequest(
       path,
       requestSerialize,
