@@ -11,6 +11,7 @@ import { dockerChecks } from './docker-checks.ts';
 import { driverChecks, lookAtDriver } from './driver.ts';
 import { featureChecks } from './kernel-checks.ts';
 import { lookAtManager, managerChecks } from './manager.ts';
+import { lookAtNerdctl, nerdctlChecks } from './nerdctl.ts';
 import { lookAtNfs, nfsChecks } from './nfs.ts';
 import { lookAtPlace, placeChecks } from './place.ts';
 import { lookAtTools, toolChecks } from './tools.ts';
@@ -66,10 +67,11 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     `${release()} (${process.arch}), Node ${process.versions.node}`,
   );
   const features = await tryFeatures(place.existing);
-  const [docker, tools, driver] = await Promise.all([
+  const [docker, tools, driver, nerdctl] = await Promise.all([
     lookAtDocker(options.dockerHost, { signal }),
     lookAtTools({ signal }),
     lookAtDriver(root, options.socket, { signal }),
+    lookAtNerdctl({ signal }),
   ]);
   const address = options.manager ?? driver.status?.manager;
   const said = Object.keys(options.access ?? {}).length > 0;
@@ -93,6 +95,7 @@ export async function diagnose(options: DiagnoseOptions): Promise<Check[]> {
     ...of('root'),
     ...dockerChecks(docker, pluginName, containerd.config?.proxy !== undefined),
     ...containerdChecks(containerd),
+    ...nerdctlChecks(nerdctl, containerd.wanted || containerd.config?.proxy !== undefined),
     ...toolChecks(tools),
     ...driverChecks(driver, docker.engine?.storageDriver === pluginName),
     ...managerChecks(manager),
