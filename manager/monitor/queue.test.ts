@@ -68,6 +68,20 @@ function start(change: Partial<QueueParts> = {}, table: TagTable = new Table()) 
 }
 
 describe('ConversionQueue', () => {
+  it('leaves a worker to the images of other registries', async () => {
+    const { queue, running } = start({ registries: 2 });
+    const other = source('other').replace('registry.test', 'other.test');
+    for (const name of ['a', 'b']) queue.offer(source(name), digest(name));
+    queue.offer(other, digest('other'));
+    await until('two conversions', () => running.length === 2, { interval: 1 });
+    expect(running.map(({ request }) => request.source)).toEqual([source('a'), other]);
+    running[1]?.finish();
+    await until('the end of one', () => queue.get(other)?.state === 'ready', { interval: 1 });
+    expect(running).toHaveLength(1);
+    running[0]?.finish();
+    await until('the next', () => running[0]?.request.source === source('b'), { interval: 1 });
+  });
+
   it('converts so many at the same time, in order, each once', async () => {
     const { queue, running, state } = start();
     for (const name of ['a', 'b', 'c', 'a']) queue.offer(source(name), digest(name));

@@ -28,6 +28,8 @@ export interface QueueParts {
   readonly leftAlone: (tag: WatchedTag, signal: AbortSignal) => Promise<string | undefined>;
   /** Conversions at the same time. */
   readonly workers: number;
+  /** Registries that images come from (default 1): where there are several, none of them gets the last worker too, however slow it is. */
+  readonly registries?: number | undefined;
   readonly retry?: RetryPolicy | undefined;
   readonly log: Logger;
 }
@@ -176,7 +178,7 @@ export class ConversionQueue implements AsyncDisposable {
     if (this.#stop.signal.aborted) return;
     this.#wakeFailed();
     while (this.#running.size < this.#parts.workers) {
-      const [source] = this.#urgent.size > 0 ? this.#urgent : this.#waiting;
+      const source = this.#nextOf(this.#urgent) ?? this.#nextOf(this.#waiting);
       if (source === undefined) return;
       this.#urgent.delete(source);
       this.#waiting.delete(source);
@@ -190,6 +192,16 @@ export class ConversionQueue implements AsyncDisposable {
       this.#running.set(source, work);
       work.catch((error: unknown) => this.#parts.log.error({ err: error, source }, 'the queue cannot be written'));
     }
+  }
+
+  /** The first whose registry may have another worker. */
+  #nextOf(sources: ReadonlySet<string>): string | undefined {
+    const { workers, registries = 1 } = this.#parts;
+    const most = registries > 1 ? Math.max(1, workers - 1) : workers;
+    const busy = new Map<string, number>();
+    for (const source of this.#running.keys()) busy.set(hostOf(source), (busy.get(hostOf(source)) ?? 0) + 1);
+    for (const source of sources) if ((busy.get(hostOf(source)) ?? 0) < most) return source;
+    return undefined;
   }
 
   /** Moves those whose time has come to those that wait, and sets the clock for the next. */
@@ -281,4 +293,9 @@ export class ConversionQueue implements AsyncDisposable {
     }
     await Promise.allSettled(this.#running.values());
   }
+}
+
+/** The registry of "docker://HOST/...". */
+function hostOf(source: string): string {
+  return source.split('/', 3)[2] ?? '';
 }

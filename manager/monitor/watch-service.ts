@@ -41,6 +41,7 @@ export class WatchService implements AsyncDisposable {
         convert,
         leftAlone: async (tag, signal) => await whyLeftAlone({ client, findImages }, tag, signal),
         workers: maxConversions,
+        registries: new Set([...config.watches.map(({ host }) => host), config.upstream]).size,
         log,
       }),
     );

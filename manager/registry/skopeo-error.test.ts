@@ -22,6 +22,8 @@ describe('skopeoError', () => {
     ['requested access to the resource is denied', 'permission-denied'],
     ['writing blob: write /x: no space left on device', 'resource-exhausted'],
     ['Digest did not match, expected sha256:aa, got sha256:bb', 'corrupt'],
+    ['Error parsing manifest for image: Manifest does not match provided manifest digest sha256:aa', 'corrupt'],
+    ['Error parsing image name "docker://h/a": invalid character \'<\' looking for beginning of value', 'corrupt'],
     ['no descriptor found for reference "x"', 'not-found'],
     ['open /x/index.json: no such file or directory', 'not-found'],
     ['something nobody thought of', 'internal'],

@@ -3,7 +3,9 @@ import { type ErrorCode, GearError } from '#core/errors.ts';
 /** What skopeo says when it fails, and what that means. The first that fits counts, so the particular come before the general. */
 const MEANINGS: readonly (readonly [pattern: RegExp, code: ErrorCode, advice?: string])[] = [
   [/policy\.json/i, 'failed-precondition', "skopeo needs a policy: install Debian's golang-github-containers-common"],
-  [/digest did not match|unexpected EOF|expected \S+ bytes|does not match digest/i, 'corrupt'],
+  [/digest did not match|unexpected EOF|expected \S+ bytes|does not match (provided manifest )?digest/i, 'corrupt'],
+  // A registry, or what stands before it, that answers nonsense: it may be well again later.
+  [/invalid character .* looking for|unexpected end of JSON|malformed HTTP/i, 'corrupt'],
   [/no space left on device|disk quota exceeded/i, 'resource-exhausted'],
   [
     /server gave HTTP response to HTTPS client/i,

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,6 +15,7 @@ import { pushImage, quickImage } from '../images/quick.ts';
 import { archive, file } from '../images/tar-bytes.ts';
 import { type GearNode, startNode } from '../support/cluster.ts';
 import { deleteManifest, pushTiny } from '../support/raw-push.ts';
+import { startTcpRelay } from '../support/tcp-relay.ts';
 
 interface Listed {
   readonly source: string;
@@ -164,5 +166,51 @@ describe('a registry that wants a login', () => {
     await writeFile(authFile, JSON.stringify({ auths: { [registry.host]: { auth } } }));
     await stateOf(manager, place, 'ready');
     expect(manager.process.output).not.toMatch(/a pass:word|c29tZWJvZHk6/);
+  });
+});
+
+describe('a registry that is slow, and then answers nonsense', () => {
+  it('holds no other up, says what is wrong, and is watched again when it is well', async () => {
+    await using stack = new AsyncDisposableStack();
+    const good = stack.use(await startRegistry());
+    const behind = stack.use(await startRegistry());
+    const relay = stack.use(await startTcpRelay(Number(behind.host.split(':')[1])));
+    const bad = `127.0.0.1:${relay.port}`;
+    const big = { layers: [{ tar: archive(file('big', randomBytes(600_000))) }] };
+    for (const name of ['a', 'b', 'c']) await pushImage(big, `docker://${behind.host}/${name}:1`);
+    relay.late = 500;
+    relay.rate = 60_000;
+    const manager = stack.use(
+      await startManager({
+        insecureRegistries: [good.host, bad],
+        args: [
+          ...['--watch', `docker://${bad}`, '--watch', `docker://${good.host}`],
+          ...['--watch-interval', '1', '--max-conversions', '2'],
+        ],
+      }),
+    );
+    const isBad = ({ source }: Listed) => source.startsWith(`docker://${bad}/`);
+    const badOnes = async () => (await list(manager)).filter(isBad);
+    const states = async () => (await badOnes()).map(({ state }) => state).sort();
+
+    await until('all of the slow one', async () => (await states()).length === 3);
+    await until('one to be converted', async () => (await states()).includes('converting'));
+    await pushTiny(good.host, 'meanwhile', '1', 'beside a slow one');
+    await stateOf(manager, `docker://${good.host}/meanwhile:1`, 'ready');
+    expect(await states()).toEqual(['converting', 'waiting', 'waiting']);
+
+    relay.nonsense = 'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>';
+    await until('the failures', async () => (await badOnes()).every(({ error }) => (error ?? '') !== ''));
+    for (const { error } of await badOnes()) expect(error).toContain(bad);
+    expect(await states()).not.toContain('ready');
+    await until('the watch to say it', () => manager.process.output.includes('cannot be watched'));
+    await pushTiny(good.host, 'later', '1', 'beside one that talks nonsense');
+    await stateOf(manager, `docker://${good.host}/later:1`, 'ready');
+
+    relay.late = 0;
+    relay.rate = undefined;
+    relay.nonsense = undefined;
+    await pushTiny(behind.host, 'd', '1', 'after it all');
+    for (const name of ['a', 'b', 'c', 'd']) await stateOf(manager, `docker://${bad}/${name}:1`, 'ready');
   });
 });

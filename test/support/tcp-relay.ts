@@ -7,6 +7,10 @@ export interface TcpRelay extends AsyncDisposable {
   readonly passed: number;
   /** Bytes a second that all clients together get; undefined: no limit. */
   rate: number | undefined;
+  /** Milliseconds after which what comes for clients is passed on. */
+  late: number;
+  /** Told to clients whatever they ask, in place of what the server would say; connections that are open when it is set break. */
+  nonsense: string | undefined;
   /** After so many more bytes to clients the wire is cut: nothing passes in either direction, nothing is closed, connections made later are as dead. */
   cutAfter(bytes: number): void;
   /** Connections made from now on work; those that were cut stay dead, as after a reboot of what stood between. */
@@ -25,8 +29,15 @@ export async function startTcpRelay(target: number): Promise<TcpRelay> {
     return socket.on('error', () => {}).on('close', () => sockets.delete(socket));
   };
   let rate: number | undefined;
+  let late = 0;
+  let nonsense: string | undefined;
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const client = keep(socket);
+    if (nonsense !== undefined) {
+      const told = nonsense;
+      client.on('data', () => client.end(told));
+      return;
+    }
     const far = keep(connect({ host: '127.0.0.1', port: target, allowHalfOpen: true, noDelay: true }));
     const born = era;
     const isAlive = () => born === era && left > 0;
@@ -38,21 +49,32 @@ export async function startTcpRelay(target: number): Promise<TcpRelay> {
       const now = performance.now();
       freeAt = Math.max(now, freeAt) + (rate === undefined ? 0 : (bytes.length / rate) * 1000);
       far.pause();
-      setTimeout(() => {
-        far.resume();
-        if (!isAlive()) return;
-        const part = bytes.subarray(0, Math.min(left, bytes.length));
-        left -= part.length;
-        passed += part.length;
-        client.write(part);
-      }, freeAt - now);
+      setTimeout(
+        () => {
+          far.resume();
+          if (!isAlive()) return;
+          const part = bytes.subarray(0, Math.min(left, bytes.length));
+          left -= part.length;
+          passed += part.length;
+          client.write(part);
+        },
+        freeAt - now + late,
+      );
     });
     for (const [from, to] of [[client, far] as const, [far, client] as const]) {
+      // Behind what is still held back.
+      const behind = (work: () => void) => {
+        const unlessCut = () => {
+          if (isAlive()) work();
+        };
+        if (from === client) unlessCut();
+        else setTimeout(unlessCut, Math.max(0, freeAt - performance.now()) + late + 1);
+      };
       from.on('end', () => {
-        if (isAlive()) to.end();
+        behind(() => to.end());
       });
       from.on('close', () => {
-        if (isAlive()) to.destroy();
+        behind(() => to.destroy());
       });
     }
   });
@@ -71,6 +93,19 @@ export async function startTcpRelay(target: number): Promise<TcpRelay> {
     },
     set rate(value) {
       rate = value;
+    },
+    get late() {
+      return late;
+    },
+    set late(value) {
+      late = value;
+    },
+    get nonsense() {
+      return nonsense;
+    },
+    set nonsense(value) {
+      nonsense = value;
+      for (const socket of sockets) socket.destroy();
     },
     cutAfter: (bytes: number) => {
       left = bytes;
