@@ -164,10 +164,10 @@ function resultsOf(anchor: Anchor, speed: LinkSpeed, found: Readonly<Record<Way,
 }
 
 /** Cold starts over slow links: with a profile that another node taught, without one, and with docker's own way. */
-export const coldStartBench: Bench = async ({ rounds, say }) => {
+export const coldStartBench: Bench = async ({ rounds, images, say }) => {
   await using cluster = await startCluster();
   const results: Result[] = [];
-  const names = process.env['GEAR_BENCH_IMAGES']?.split(',') ?? Object.keys(WIRE);
+  const names = images ?? Object.keys(WIRE);
   for (const anchor of ANCHORS.filter(({ name }) => names.includes(name))) {
     say(`${anchor.name} (the image is made where the cache has none)`);
     results.push(...(await measure(cluster, anchor, rounds, say)));
