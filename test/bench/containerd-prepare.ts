@@ -2,12 +2,16 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { isGearError } from '#core/errors.ts';
+import { temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
+import { startDriver } from '../../deploy/sandbox/gear.ts';
 import type { Anchor } from '../images/debian.ts';
 import type { Cluster } from '../support/cluster.ts';
 import { SnapshotsClient } from '../support/snapshots-client.ts';
 import { startBenchNode } from './containerd-node.ts';
 import { median, type Result, timed } from './result.ts';
 
+/** containerd removes whatever nobody holds, and what a snapshotter has that it does not know itself. */
+const HELD = { 'containerd.io/gc.root': 'bench' };
 /** How often the layers of an image that is on the node are prepared in a round. */
 const AGAIN = 10;
 
@@ -28,6 +32,7 @@ async function prepareAll(client: SnapshotsClient, layers: readonly string[], pr
   for (const [position, layer] of layers.entries()) {
     const target = `${prefix}-chain-${position}`;
     const labels = {
+      ...HELD,
       'containerd.io/snapshot.ref': target,
       'containerd.io/snapshot/cri.layer-digest': layer,
       'containerd.io/snapshot/cri.image-layers': layers.slice(position).join(','),
@@ -58,8 +63,14 @@ export async function prepares(cluster: Cluster, anchor: Anchor, layout: string,
   const first: number[] = [];
   const ways = { driver: [] as number[], containerd: [] as number[], overlayfs: [] as number[] };
   for (let round = 0; round < rounds; round += 1) {
+    await using folder = await temporaryFolder();
+    const socket = join(folder.path, 'snap.sock');
+    await using _alone = await startDriver({
+      manager: cluster.manager.address,
+      args: ['--containerd-socket', socket],
+    });
     await using node = await startBenchNode(cluster);
-    using driver = new SnapshotsClient(node.socket);
+    using driver = new SnapshotsClient(socket);
     using containerd = new SnapshotsClient(node.containerd.socket);
     using overlayfs = new SnapshotsClient(node.containerd.socket, 'default', 'overlayfs');
     // The connections and the first steps of each are not the layer's.
@@ -70,7 +81,7 @@ export async function prepares(cluster: Cluster, anchor: Anchor, layout: string,
       ways.driver.push(...(await prepareAll(driver, layers, `again-${again}`)));
       ways.containerd.push(...(await prepareAll(containerd, layers, `again-${again}`)));
       for (const position of layers.keys()) {
-        ways.overlayfs.push(await timed(() => overlayfs.prepare(`plain-${again}-${position}`)));
+        ways.overlayfs.push(await timed(() => overlayfs.prepare(`plain-${again}-${position}`, '', HELD)));
       }
     }
   }
