@@ -10,7 +10,7 @@ import type { DriverConfig } from './config.ts';
 import { ContainerdFrontEnd } from './containerd/front-end.ts';
 import { GearPlugin } from './docker/gear/gear-plugin.ts';
 import { servePlugin } from './docker/server.ts';
-import type { IndexFormat } from './images/compile.ts';
+import { expectIndexes, type IndexFormat } from './images/compile.ts';
 import { ImageStore } from './images/image-store.ts';
 import { detachNfs } from './kernel/nfs-mount.ts';
 import { bestIndexFormat } from './kernel/probe.ts';
@@ -67,7 +67,11 @@ async function openNode(config: DriverConfig, log: Logger, signal: AbortSignal):
   const nfs = config.dataPath === 'nfs' ? stack.use(nodeMount(config, paths, log)) : undefined;
   const ready = Promise.withResolvers<ObjectFilesystem>();
   // Nobody waits for it, and it is asked again when the image is mounted.
-  const prefetch = (image: Digest) => void ready.promise.then((objects) => objects.prefetch(image)).catch(() => {});
+  const prefetch = (image: Digest, early?: string) => {
+    const ask = (objects: ObjectFilesystem) =>
+      early === undefined ? objects.prefetch(image) : objects.prefetchEarly(image, early);
+    ready.promise.then(ask).catch(() => {});
+  };
   const images = await ImageStore.open({
     paths,
     format,
@@ -138,6 +142,7 @@ export async function runDriver(
   await using stack = new AsyncDisposableStack();
   const node = stack.use(await openNode(config, log, signal));
   stack.use(node.undoStart);
+  expectIndexes();
   const status = async (): Promise<NodeStatus> =>
     await nodeStatus({
       version: VERSION,

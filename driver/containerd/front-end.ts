@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { GearError } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import type { Access } from '#core/security/access.ts';
-import { expectIndexes } from '../images/compile.ts';
 import type { ImageStore } from '../images/image-store.ts';
 import { probe } from '../kernel/probe.ts';
 import type { NodePaths } from '../paths.ts';
@@ -59,7 +58,6 @@ export class ContainerdFrontEnd implements AsyncDisposable {
     const conversions = stack.use(new Conversions(remote, log));
     const layers = stack.use(new KnownLayers(remote, images, log, await whyNotLazy(paths.root)));
     const snapshotter = await Snapshotter.open({ metadata, snapshots, images, links, layers, conversions, log });
-    expectIndexes();
     return new ContainerdFrontEnd({ snapshots, snapshotter, conversions, log }, stack.move());
   }
 

@@ -9,7 +9,7 @@ import { objectsOf, summarize } from '#core/index/objects.ts';
 import type { Tree } from '#core/index/tree.ts';
 import { writeIndexImage } from '../kernel/erofs/index-image.ts';
 import { writeIndexFolder } from '../kernel/erofs/plain-index.ts';
-import type { CompileReply, CompileRequest, IndexFormat } from './compile.ts';
+import type { CompileReply, CompileRequest, IndexFormat, TableWritten } from './compile.ts';
 import { countImplied, inheritImplied } from './implied.ts';
 
 /** The thread's work: from the encoded index in the folder to what the kernel and the object filesystem need. */
@@ -28,6 +28,7 @@ async function compile({ folder, image, slot, format, lowers }: CompileRequest):
   await writeFile(join(folder, 'objects'), writeObjectTable(objects, { slot, chunkSize: tree.chunkSize }), {
     mode: 0o444,
   });
+  parentPort?.postMessage('table' satisfies TableWritten);
   const warnings = await writeIndex(tree, folder, format);
   return { ok: true, kind: tree.kind, summary: summarize(tree), implied: countImplied(tree), warnings };
 }

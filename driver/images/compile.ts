@@ -42,6 +42,9 @@ export interface Compiled {
   readonly warnings: readonly string[];
 }
 
+/** Said before the reply: the object table is written, of an index that has the digest. */
+export type TableWritten = 'table';
+
 export type CompileReply =
   | ({ readonly ok: true } & Compiled)
   | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
@@ -53,9 +56,12 @@ export function expectIndexes(): void {
   compiler.warmUp();
 }
 
-/** Compiles an index in another thread. Throws corrupt or invalid-argument when the index is not what it should be. */
-export async function compileIndex(request: CompileRequest): Promise<Compiled> {
-  const reply = await compiler.compile(request);
+/**
+ * Compiles an index in another thread. `onTable` is called as soon as the object table lies in the folder, which is long before all of it is done. Throws
+ * corrupt or invalid-argument when the index is not what it should be.
+ */
+export async function compileIndex(request: CompileRequest, onTable?: () => void): Promise<Compiled> {
+  const reply = await compiler.compile(request, onTable);
   if (!reply.ok) throw new GearError(reply.code, reply.message);
   return reply;
 }

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { GearError } from '#core/errors.ts';
-import type { CompileReply, CompileRequest } from './compile.ts';
+import type { CompileReply, CompileRequest, TableWritten } from './compile.ts';
 
 /** So many compile at a time; the others wait for one of them. */
 const MOST = 2;
@@ -9,6 +9,7 @@ const IDLE = 1_000;
 
 interface Job {
   readonly request: CompileRequest;
+  readonly onTable: (() => void) | undefined;
   readonly resolve: (reply: CompileReply) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -27,9 +28,10 @@ export class Compiler {
     if (this.#idle.length === 0 && this.#busy === 0) this.#idle.push(new Thread());
   }
 
-  async compile(request: CompileRequest): Promise<CompileReply> {
+  /** See compileIndex. */
+  async compile(request: CompileRequest, onTable?: () => void): Promise<CompileReply> {
     const { promise, resolve, reject } = Promise.withResolvers<CompileReply>();
-    this.#waiting.push({ request, resolve, reject });
+    this.#waiting.push({ request, onTable, resolve, reject });
     this.#next();
     return await promise;
   }
@@ -42,7 +44,7 @@ export class Compiler {
     thread.stay();
     this.#busy++;
     void thread
-      .compile(job.request)
+      .compile(job)
       .then(job.resolve, job.reject)
       .finally(() => {
         this.#busy--;
@@ -66,23 +68,29 @@ class Thread {
   });
   #timer: NodeJS.Timeout | undefined;
   #current: PromiseWithResolvers<CompileReply> | undefined;
+  #onTable: (() => void) | undefined;
   alive = true;
 
   constructor() {
-    this.#worker.on('message', (reply: CompileReply) => this.#current?.resolve(reply));
+    this.#worker.on('message', (message: CompileReply | TableWritten) => {
+      if (message === 'table') this.#onTable?.();
+      else this.#current?.resolve(message);
+    });
     this.#worker.on('error', (error) => this.#ended(error));
     this.#worker.on('exit', (code) => this.#ended(new GearError('internal', `the index compiler ended with ${code}`)));
     this.#worker.unref();
   }
 
-  async compile(request: CompileRequest): Promise<CompileReply> {
+  async compile({ request, onTable }: Pick<Job, 'request' | 'onTable'>): Promise<CompileReply> {
     this.#current = Promise.withResolvers();
+    this.#onTable = onTable;
     this.#worker.ref();
     try {
       this.#worker.postMessage(request);
       return await this.#current.promise;
     } finally {
       this.#current = undefined;
+      this.#onTable = undefined;
       this.#worker.unref();
     }
   }

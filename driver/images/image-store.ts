@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncFolder, temporaryName } from '#core/atomic-file.ts';
@@ -49,8 +50,11 @@ export interface ImageStoreOptions {
   readonly paths: NodePaths;
   readonly format: IndexFormat;
   readonly objects?: ObjectsFolder | undefined;
-  /** Called when an image that has contents came to this node. */
-  readonly onImport?: ((id: Digest) => void) | undefined;
+  /**
+   * Called when an image that has contents came to this node. Before that, called with the file of its object table as soon as that is certain to be right,
+   * while the rest is being made.
+   */
+  readonly onImport?: ((id: Digest, early?: string) => void) | undefined;
   readonly log: Logger;
 }
 
@@ -90,7 +94,7 @@ export class ImageStore {
   readonly #format: IndexFormat;
   readonly #slots: Slots;
   readonly #objects: ObjectsFolder | undefined;
-  readonly #onImport: ((id: Digest) => void) | undefined;
+  readonly #onImport: ImageStoreOptions['onImport'];
   readonly #log: Logger;
   readonly #locks = new KeyedLock<Digest>();
   readonly #images = new Map<Digest, Image>();
@@ -116,6 +120,9 @@ export class ImageStore {
     for (const name of await readdir(paths.images)) {
       if (name.startsWith('.tmp-')) await removeFolder(join(paths.images, name));
       else if (isDigest(name)) await store.#load(name);
+    }
+    for (const name of await readdir(paths.private)) {
+      if (isDigest(name) && store.find(name) === undefined) await rm(join(paths.private, name), { recursive: true });
     }
     return store;
   }
@@ -152,7 +159,8 @@ export class ImageStore {
     return await this.#build(id, user, async (folder, slot) => {
       await copyIndex(descriptor, indexFile, folder);
       await writeFile(join(folder, 'descriptor.json'), descriptorBytes);
-      const made = await compileIndex({ folder, image: id, slot, format: this.#format });
+      const request = { folder, image: id, slot, format: this.#format };
+      const made = await compileIndex(request, () => this.#expect(id, join(folder, 'objects')));
       if (made.kind !== 'image') {
         throw new GearError('invalid-argument', `the index ${ociDigest(id)} is the index of a layer, not of an image`);
       }
@@ -278,6 +286,13 @@ export class ImageStore {
     this.#images.set(id, { id, kind: facts.kind ?? 'image', folder, descriptor, summary: facts.summary });
   }
 
+  /** What is known to be needed may come while the image is being made. */
+  #expect(id: Digest, table: string): void {
+    if (this.#onImport === undefined) return;
+    mkdirSync(join(this.#paths.private, id), { recursive: true, mode: 0o700 });
+    this.#onImport(id, table);
+  }
+
   /** Makes an image's folder whole, and only then gives it its name. Called with the image's lock held. */
   async #build(
     id: Digest,
@@ -288,6 +303,7 @@ export class ImageStore {
     const folder = join(this.#paths.images, id);
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeFolder(temporary));
+    undo.defer(() => rm(join(this.#paths.private, id), { recursive: true, force: true, maxRetries: 5 }));
     await mkdir(temporary, { mode: 0o700 });
     const { kind, descriptor, summary, warnings } = await make(temporary, await this.#slots.next());
     for (const warning of warnings) this.#log.warn({ image: id, warning }, 'image is not shown whole');

@@ -225,6 +225,10 @@ class Client implements ObjectFilesystem {
     await this.#call('prefetch', { image }, signal);
   }
 
+  async prefetchEarly(image: Digest, table: string, { signal }: Abortable = {}): Promise<void> {
+    await this.#call('prefetchEarly', { image, table }, signal);
+  }
+
   async takeTouches({ signal }: Abortable = {}): Promise<TouchReport[]> {
     return (await this.#call('touches', undefined, signal)) as TouchReport[];
   }

@@ -153,6 +153,8 @@ export interface ObjectFilesystem {
   fill(image: Digest, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** Has what the image's start-up profile names brought here. Safe to repeat. */
   prefetch(image: Digest, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /** The same for an image that is still being made, whose object table lies in the file `table` for the time being. */
+  prefetchEarly(image: Digest, table: string, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /** What images touched first, as far as it was not given yet. */
   takeTouches(options?: { readonly signal?: AbortSignal }): Promise<TouchReport[]>;
   /** Unmounts and ends its processes. Nothing else ends them. */

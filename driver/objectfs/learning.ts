@@ -1,11 +1,12 @@
 import { readdirSync } from 'node:fs';
 import type { Digest } from '#core/digest.ts';
 import { isErrno } from '#core/errors.ts';
+import { ObjectTable } from '#core/index/object-table.ts';
 import type { CacheLayout } from '../cache/layout.ts';
 import { isSmall } from '../cache/object.ts';
 import type { Prefetcher } from '../prefetch/prefetcher.ts';
 import { Recording, type RecordingLimits } from '../prefetch/recording.ts';
-import type { ImageEntry } from './image-entry.ts';
+import { ImageEntry } from './image-entry.ts';
 import type { PrefetchStats, TouchReport } from './interface.ts';
 
 /** Touches of one image in one report. */
@@ -49,6 +50,11 @@ export class Learning {
 
   prefetch(image: Digest): void {
     if (this.#isOn()) this.#prefetcher.request(image);
+  }
+
+  /** The same for an image that is being made: `table` is the file of its object table now. Throws the file's error, or corrupt. */
+  prefetchEarly(image: Digest, table: string): void {
+    if (this.#isOn()) this.#prefetcher.request(image, new ImageEntry(image, ObjectTable.open(table)));
   }
 
   /** The whole object is needed, by somebody who reads it past us. */

@@ -141,6 +141,7 @@ export class Service {
         configure: (params) => this.#configure(params as Partial<ObjectFilesystemSettings>),
         fill: (params) => this.#filler.request(imageOf(params)),
         prefetch: (params) => this.#learning.prefetch(imageOf(params)),
+        prefetchEarly: (params) => this.#learning.prefetchEarly(imageOf(params), (params as { table: string }).table),
         touches: () => this.#learning.take(),
         stop: () => control.stop(),
         replace: (params) => control.replace((params as { script?: string } | null)?.script),

@@ -46,7 +46,7 @@ export class Prefetcher {
   readonly #options: PrefetcherOptions;
   readonly #log: Logger;
   readonly #known = new Map<Digest, Known>();
-  readonly #waiting = new Set<Digest>();
+  readonly #waiting = new Map<Digest, PrefetchImage | undefined>();
   /** The one that moves comes last. */
   readonly #running: Digest[] = [];
   /** Brought since the start, and what that was on the wire. */
@@ -79,16 +79,20 @@ export class Prefetcher {
     this.#connection = connectEarly(address, access);
   }
 
-  /** Has an image's profile brought here, the last one asked for first. Safe to repeat: what was brought is not asked for again. */
-  request(image: Digest): void {
+  /**
+   * Has an image's profile brought here, the last one asked for first. Safe to repeat: what was brought is not asked for again. `early`: the image, where it
+   * is still being made and cannot be found.
+   */
+  request(image: Digest, early?: PrefetchImage): void {
     const known = this.#known.get(image);
     if (this.#running.includes(image)) return;
     if (known !== undefined && (known.prefetched.problem === undefined || performance.now() - known.at < RETRY_AFTER))
       return;
+    const wanted = early ?? this.#waiting.get(image);
     this.#waiting.delete(image);
-    this.#waiting.add(image);
+    this.#waiting.set(image, wanted);
     if (this.#waiting.size > MAX_WAITING)
-      for (const oldest of [...this.#waiting].slice(0, 1)) this.#waiting.delete(oldest);
+      for (const oldest of [...this.#waiting.keys()].slice(0, 1)) this.#waiting.delete(oldest);
     this.#next();
   }
 
@@ -100,31 +104,34 @@ export class Prefetcher {
 
   /** Forgets what it knows of images that are gone. */
   tidy(): void {
-    for (const image of this.#known.keys()) if (this.#options.find(image) === undefined) this.#known.delete(image);
+    for (const image of this.#known.keys()) {
+      if (!this.#running.includes(image) && this.#options.find(image) === undefined) this.#known.delete(image);
+    }
   }
 
   #next(): void {
     while (this.#running.length < AT_ONCE) {
-      const image = [...this.#waiting].at(-1);
+      const [image, early] = [...this.#waiting].at(-1) ?? [];
       if (image === undefined) return;
       this.#waiting.delete(image);
       this.#running.push(image);
-      void this.#run(image).finally(() => {
+      void this.#run(image, early).finally(() => {
         this.#running.splice(this.#running.indexOf(image), 1);
         this.#next();
       });
     }
   }
 
-  async #run(image: Digest): Promise<void> {
+  async #run(image: Digest, early: PrefetchImage | undefined): Promise<void> {
     const began = performance.now();
     const { find, audit } = this.#options;
     const every = audit();
     const prefetched = new Prefetched(every === 0 || Math.random() * every >= 1);
     this.#known.set(image, { prefetched, at: began });
     try {
-      const found = find(image);
-      if (found !== undefined) await this.#receive(found, prefetched);
+      const found = find(image) ?? early;
+      if (found === undefined) this.#known.delete(image);
+      else await this.#receive(found, prefetched);
     } catch (error) {
       prefetched.problem = messageOf(error);
       // Without a profile an image starts as it always did.

@@ -53,7 +53,8 @@ async function setUp() {
     const id = digestOf(randomBytes(8));
     await mkdir(join(layout.paths.images, id), { recursive: true });
     const object = (row: number): WantedObject => ({ ...table.row(row), chunkSize: table.chunkSize });
-    images.set(id, { image: id, table, object });
+    const known = { image: id, table, object };
+    images.set(id, known);
     const touches = touched.flatMap(({ digest, bytes }) =>
       Array.from({ length: Math.ceil(bytes.length / DEFAULT_CHUNK_SIZE) }, (_, chunk) => ({
         digest: digestToBytes(digest),
@@ -70,7 +71,7 @@ async function setUp() {
       complete: true,
     };
     await monitor.unary(MonitorService.reportTouches, report, { timeout });
-    return { id, wanted: ({ digest }: TestObject) => object(table.find(digest) ?? -1) };
+    return { id, known, wanted: ({ digest }: TestObject) => object(table.find(digest) ?? -1) };
   };
   const ended = async (id: Digest) =>
     await until('the end of the prefetch', () => (prefetcher.of(id)?.ended === true ? prefetcher.of(id) : undefined), {
@@ -79,7 +80,7 @@ async function setUp() {
   const store = async (...objects: TestObject[]) => {
     await upload(at.connection, uploadOf(objects.map(({ bytes }) => bytes)));
   };
-  return { at, cache, prefetcher, image, ended, store };
+  return { at, cache, prefetcher, image, images, ended, store };
 }
 
 const objectOf = (size: number): TestObject => testObject(randomBytes(size));
@@ -126,11 +127,29 @@ test('wrong bytes and objects that are gone are left out, and what is no part of
   expect([good, wrong, gone].map((object) => cache.isHere(id, wanted(object)))).toEqual([true, false, false]);
 });
 
+test('an image that is still being made is prefetched, and not again when it is there', async () => {
+  const { cache, prefetcher, image, images, ended, store } = await setUp();
+  const objects = [objectOf(5_000), objectOf(400_000)];
+  await store(...objects);
+  const { id, known, wanted } = await image(objects);
+  images.delete(id);
+  prefetcher.request(id, known);
+  await until('the plan', () => prefetcher.of(id)?.planned !== undefined, { interval: 1 });
+  prefetcher.tidy();
+  images.set(id, known);
+  prefetcher.request(id);
+  expect(await ended(id)).toMatchObject({ planned: 5, chunks: 5, lacking: 0 });
+  for (const object of objects) expect(cache.isPinned(id, wanted(object))).toBe(true);
+  prefetcher.request(id);
+  expect(prefetcher.running).toEqual([]);
+});
+
 test('without a profile, and without a manager, nothing happens', async () => {
   const { at, prefetcher, image, ended } = await setUp();
   const nobody = digestOf(Buffer.from('nobody has this'));
   prefetcher.request(nobody);
-  expect(await ended(nobody)).toMatchObject({ planned: undefined, chunks: 0 });
+  await until('the end', () => !prefetcher.running.includes(nobody), { interval: 1 });
+  expect(prefetcher.of(nobody)).toBeUndefined();
   const { id } = await image([objectOf(10)], []);
   await at.manager[Symbol.asyncDispose]();
   prefetcher.request(id);
