@@ -135,7 +135,7 @@ describe('a start-up profile', () => {
     const node = await cluster.node({ driver: { args: ['--fill', 'idle'] } });
     await node.docker.run(['pull', '--quiet', image.gear]);
     // Each file is one that the profile does not name and that nobody has read before.
-    const files = Array.from({ length: 12 }, (_, at) => `small/${String(100 + at).padStart(4, '0')}`);
+    const files = Array.from({ length: 8 }, (_, at) => `small/${String(100 + at).padStart(4, '0')}`);
     await node.docker.once(image.gear, ['sh', '-c', `for f in ${files.join(' ')}; do cat $f; sleep 0.7; done`]);
     const { images, objectFilesystem: busy } = await node.status();
     expect(images).toMatchObject([{ state: 'filling' }]);
