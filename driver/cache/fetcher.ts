@@ -32,7 +32,7 @@ export class Fetcher {
   readonly #log: Logger;
   /** Requests that were answered. */
   fetches = 0;
-  /** Whole objects among them. */
+  /** Objects of which something was fetched, each counted with its first chunk. */
   fetchedObjects = 0;
   fetchedBytes = 0;
   /** Bytes among them that a reader waited for; the rest was fetched in the background. */

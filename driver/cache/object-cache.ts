@@ -105,7 +105,7 @@ export class ObjectCache {
       const fetched = await this.whole(image, object, options);
       return { pieces: [this.#files.read(file, offset, size)], fetched };
     }
-    const partial = this.#partials.find(object) ?? (await this.#newPartial(object));
+    const partial = this.#partials.find(object) ?? (await this.#fetchedPartial(object));
     return await this.#readPartial(partial, image, offset, size, options);
   }
 
@@ -176,6 +176,13 @@ export class ObjectCache {
     return partial as PartialObject;
   }
 
+  /** A partial object of which the first chunk is about to be fetched. */
+  async #fetchedPartial(object: WantedObject): Promise<PartialObject> {
+    const partial = await this.#newPartial(object);
+    this.fetcher.fetchedObjects++;
+    return partial;
+  }
+
   async #fetchSmall(_image: Digest, object: WantedObject, options: FetchOptions): Promise<void> {
     const prepare = setImmediate(() => this.#prepare());
     const bytes = await this.fetcher.whole(object, options).finally(() => clearImmediate(prepare));
@@ -193,7 +200,7 @@ export class ObjectCache {
   }
 
   async #fetchLarge(image: Digest, object: WantedObject, options: FetchOptions): Promise<void> {
-    const partial = this.#partials.find(object) ?? (await this.#newPartial(object));
+    const partial = this.#partials.find(object) ?? (await this.#fetchedPartial(object));
     partial.images.add(image);
     // Twice at most: chunks of an earlier run of the machine may turn out damaged only now.
     for (let attempt = 0; attempt < 2; attempt++) {

@@ -26,7 +26,8 @@ async function onOverlay2(anchor: Anchor, image: string, times: Side): Promise<v
 }
 
 async function onGear(cluster: Cluster, anchor: Anchor, image: string, times: Side): Promise<number> {
-  await using node = await cluster.node();
+  // Without a profile of the rounds before: what is fetched is what the start reads.
+  await using node = await cluster.node({ driver: { args: ['--prefetch', 'off', '--audit', '0'] } });
   await dropPageCache();
   const started = performance.now();
   await node.docker.run(['pull', '--quiet', image]);
