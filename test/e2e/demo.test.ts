@@ -42,6 +42,24 @@ it('shows what Gear is worth on an image of your own, and leaves nothing', async
   expect(await leftBy(run, before)).toEqual([]);
 });
 
+it('makes a real image of what the machine has where none is named', async () => {
+  const before = await machineState();
+  const run = `demo-${process.pid}-own`;
+  const result = await gearJson<{ objects: number; overlay2: Start[]; gear: Start[] }>(['demo'], {
+    env: { [RUN_VARIABLE]: run },
+    timeout: 280_000,
+  });
+  const [plain] = result.overlay2;
+  const [first, second] = result.gear;
+  expect([plain, first, second].map((start) => start?.firstLine.slice(0, 6))).toEqual(Array(3).fill('ready:'));
+  expect(result.objects).toBeGreaterThan(2000);
+  expect(first?.fetchedObjects).toBeGreaterThan(100);
+  expect(first?.fetchedObjects).toBeLessThan(result.objects / 2);
+  expect(first?.fetchedBytes).toBeLessThan(plain?.fetchedBytes ?? 0);
+  expect(second).toMatchObject({ fetchedBytes: 0, fetchedObjects: 0 });
+  expect(await leftBy(run, before)).toEqual([]);
+});
+
 it.each(['Starting a manager', 'fresh node with Gear'])(
   'leaves nothing when it is interrupted at "%s"',
   async (line) => {
