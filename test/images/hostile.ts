@@ -112,6 +112,24 @@ function metadata(): Buffer[] {
   ];
 }
 
+/** What lies beside the files that an engine puts into /etc, which the next layer changes. */
+function settings(): Buffer[] {
+  return [
+    directory('etc/', { mode: 0o751, gid: 9 }),
+    file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n'),
+    file('etc/shadow', 'root:*:19000:0:99999:7:::\n', { mode: 0o640, gid: 42 }),
+    file('etc/removed', 'goes away'),
+    directory('etc/alternatives/', { mode: 0o700 }),
+    symlink('etc/alternatives/awk', '/usr/bin/mawk'),
+  ];
+}
+
+const settingsAgain = (): Buffer[] => [
+  directory('etc/', { mode: 0o751, gid: 9 }),
+  file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n', { mode: 0o604 }),
+  whiteout('etc', 'removed'),
+];
+
 /** xattrs: binary, empty, long, on folders; file capabilities. */
 function xattrs(): Buffer[] {
   return [
@@ -248,8 +266,8 @@ function changes(): Buffer[] {
 export function hostileImage(): ImageDescription {
   const root = directory('./');
   const layers: ImageLayer[] = [
-    { tar: archive(root, ...names(), ...links(), ...metadata(), ...below()), compression: 'gzip' },
-    { tar: archive(...xattrs(), ...contents(), ...many(), ...changes()), compression: 'gzip' },
+    { tar: archive(root, ...names(), ...links(), ...metadata(), ...settings(), ...below()), compression: 'gzip' },
+    { tar: archive(...xattrs(), ...contents(), ...many(), ...settingsAgain(), ...changes()), compression: 'gzip' },
     {
       tar: archive(
         directory('white/', { mtime: MTIME + 30 }),
