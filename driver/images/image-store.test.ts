@@ -37,7 +37,7 @@ async function setUp(kind: Tree['kind'] = 'image') {
   const open = async (onImport?: ImageStoreOptions['onImport']) =>
     await ImageStore.open({ paths, format: 'erofs', onImport, log: silentLogger() });
   const take = async (images: ImageStore) => await images.import(descriptor, indexFile, user);
-  return { paths, id, open, take };
+  return { paths, id, indexFile, index, user, open, take };
 }
 
 test('says what objects an image has before all of it is made, and then that it is there', async () => {
@@ -64,6 +64,26 @@ test('leaves nothing of an image that cannot be made, whatever came for it meanw
   expect(images.find(id)).toBeUndefined();
   expect(await readdir(paths.private)).toEqual([]);
   expect((await readdir(paths.images)).filter((name) => name !== 'last-slot')).toEqual([]);
+});
+
+test.each<[what: string, spoil: (index: Buffer) => Buffer, said: RegExp]>([
+  ['a flipped bit', (index) => Buffer.from(index.map((byte, at) => (at === 20 ? byte ^ 1 : byte))), /is damaged/],
+  ['a byte too few', (index) => index.subarray(0, -1), /has \d+ bytes, its descriptor says \d+/],
+  ['a byte too many', (index) => Buffer.concat([index, Buffer.from([0])]), /has \d+ bytes, its descriptor says \d+/],
+])('leaves nothing of an image whose index has %s, and takes the right one later', async (_, spoil, said) => {
+  const { paths, id, indexFile, index, user, open, take } = await setUp();
+  const told: Digest[] = [];
+  const images = await open((image) => told.push(image));
+  await writeFile(indexFile, spoil(index));
+  const refused = take(images);
+  await expect(refused).rejects.toMatchObject({ code: 'corrupt', message: expect.stringMatching(said) });
+  await expect(refused).rejects.toThrow(`the index of image sha256:${id} `);
+  expect([images.list(), told]).toEqual([[], []]);
+  expect(await readdir(paths.private)).toEqual([]);
+  expect((await readdir(paths.images)).filter((name) => name !== 'last-slot')).toEqual([]);
+  await writeFile(indexFile, index);
+  expect(await take(images)).toMatchObject({ id, kind: 'image' });
+  expect(await images.users(id)).toEqual([user]);
 });
 
 test('removes at the start what came for an image that an earlier process did not finish', async () => {
