@@ -45,10 +45,13 @@ export async function presentImage(cluster: Cluster, anchor: Anchor, image: stri
     await containerd.start(side, image, id, 'sleep', '100000');
     return containerd.rootOf(id);
   };
+  // To runc the containers of every containerd on the machine are one's own.
+  const own = (name: string) => `${name}-${process.pid}`;
+  const ids = { overlayfs: own('overlayfs'), fetching: own('fetching'), gear: own('gear') };
   for (const side of SIDES) await pull(containerd, side, image);
-  const fetching = await start('gear', 'fetching');
+  const fetching = await start('gear', ids.fetching);
   await execa('sh', ['-c', READ, 'sh', fetching]);
-  const roots = { overlayfs: await start('overlayfs', 'overlayfs'), gear: await start('gear', 'later') };
+  const roots = { overlayfs: await start('overlayfs', ids.overlayfs), gear: await start('gear', ids.gear) };
   await expectLazy(node, image);
   const results: Result[] = [];
   const named = (work: string, what: string) => `containerd, ${anchor.name}: ${work} of the whole image, ${what}`;
@@ -84,6 +87,6 @@ export async function presentImage(cluster: Cluster, anchor: Anchor, image: stri
     }
     figure(named(work, 'page cache cold'), cold.gear, cold.overlayfs);
   }
-  for (const id of ['overlayfs', 'fetching', 'later']) await containerd.remove(id);
+  for (const id of Object.values(ids)) await containerd.remove(id);
   return results;
 }
