@@ -4,6 +4,7 @@ import { digestToBytes } from '#core/digest.ts';
 import type { HostPort } from '#core/grpc/address.ts';
 import type { Logger } from '#core/log.ts';
 import { type ExportDescription, ExportDescription_State } from '#proto/gen/gear/v1/export.ts';
+import { Exported } from './exported.ts';
 import { startGanesha } from './ganesha.ts';
 import { startKernelServer } from './kernel-server.ts';
 import type { ExportConfig } from './options.ts';
@@ -36,6 +37,8 @@ export async function startExport(options: {
   readonly log: Logger;
 }): Promise<StoreExport> {
   const { objects, root, log } = options;
+  const exported = await Exported.open(join(root, 'nfs', 'exported'), log);
+  if (options.config?.kind !== 'kernel') await exported.keepOnly([]);
   if (options.config === undefined || options.config.kind === 'off') {
     return { describe: () => OFF, address: undefined, [Symbol.asyncDispose]: async () => {} };
   }
@@ -45,7 +48,7 @@ export async function startExport(options: {
   const server =
     config.kind === 'ganesha'
       ? await startGanesha({ config, objects, folder: join(root, 'nfs'), probe, log })
-      : await startKernelServer({ config, objects, probe, log });
+      : await startKernelServer({ config, objects, probe, exported, log });
   const isEverywhere = listen.host === '0.0.0.0' || listen.host === '::';
   return {
     address: listen,

@@ -1,14 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { execa } from 'execa';
 import { GearError, messageOf, orUndefined } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import { checkServer } from './check.ts';
+import type { Exported } from './exported.ts';
 import type { ExportConfig } from './options.ts';
 import type { Probe } from './probe-file.ts';
 import type { NfsServer, ServerState } from './server.ts';
 
-const TIMEOUT = 10_000;
 const CHECK_MS = 10_000;
 /** Where the kernel says which versions its server speaks: "-2 -3 +4 +4.0 +4.1 -4.2". */
 const VERSIONS = '/proc/fs/nfsd/versions';
@@ -18,6 +17,7 @@ export interface KernelServerOptions {
   readonly config: ExportConfig;
   readonly objects: string;
   readonly probe: Probe;
+  readonly exported: Exported;
   readonly log: Logger;
 }
 
@@ -47,7 +47,7 @@ export function spokenVersions(text: string, wanted: readonly string[]): string[
 
 /** Exports the objects through the kernel's own NFS server, which has to run already: adds and removes exactly this export. */
 export async function startKernelServer(options: KernelServerOptions): Promise<NfsServer> {
-  const { config, objects, probe, log } = options;
+  const { config, objects, probe, exported, log } = options;
   const text = await orUndefined(readFile(VERSIONS, 'utf8'), 'ENOENT');
   const spoken = text === undefined ? [] : spokenVersions(text, config.versions);
   if (spoken.length === 0) {
@@ -60,13 +60,10 @@ export async function startKernelServer(options: KernelServerOptions): Promise<N
   await using stack = new AsyncDisposableStack();
   // The same for the same store, so that clients find their files again after a restart.
   const fsid = probe.digest.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12}).*$/, '$1-$2-$3-$4-$5');
-  for (const network of config.allow) {
-    const name = exportName(network, objects);
-    await exportfs(['-i', '-o', exportOptions(fsid), name]);
-    stack.defer(async () => {
-      await exportfs(['-u', name]).catch((err: unknown) => log.error({ err }, 'the export could not be removed'));
-    });
-  }
+  const names = config.allow.map((network) => exportName(network, objects));
+  stack.defer(() => exported.keepOnly([]));
+  await exported.keepOnly(names);
+  await exported.add(names, exportOptions(fsid));
   let state: ServerState = { serving: true, reason: '' };
   const stop = new AbortController();
   const check = async () => {
@@ -99,14 +96,4 @@ export async function startKernelServer(options: KernelServerOptions): Promise<N
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-}
-
-async function exportfs(args: readonly string[]): Promise<void> {
-  const { exitCode, stderr, shortMessage } = await execa('exportfs', args, {
-    reject: false,
-    timeout: TIMEOUT,
-    stdin: 'ignore',
-  });
-  if (exitCode === 0) return;
-  throw new GearError('failed-precondition', `exportfs ${args.join(' ')}: ${stderr || shortMessage}`);
 }
