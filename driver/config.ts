@@ -70,7 +70,7 @@ export const DRIVER_OPTIONS = {
     type: 'choice',
     choices: FETCH_CHOICES,
     default: 'auto',
-    help: 'How missing objects are fetched: by NFS where the manager exports them, by gRPC, or by what is faster',
+    help: 'How missing objects are fetched: by NFS where the manager exports them, by gRPC, or by what is faster. Start-up profiles always come over gRPC, as one compressed stream of fewer bytes',
   },
   'data-path': {
     type: 'choice',
