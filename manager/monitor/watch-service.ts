@@ -41,7 +41,8 @@ export class WatchService implements AsyncDisposable {
         convert,
         leftAlone: async (tag, signal) => await whyLeftAlone({ client, findImages }, tag, signal),
         workers: maxConversions,
-        registries: new Set([...config.watches.map(({ host }) => host), config.upstream]).size,
+        registries: new Set([...config.watches.map(({ host }) => host), config.upstream ?? config.watches[0]?.host])
+          .size,
         log,
       }),
     );
