@@ -13,7 +13,7 @@ import { servePlugin } from './docker/server.ts';
 import { expectIndexes, type IndexFormat } from './images/compile.ts';
 import { ImageStore } from './images/image-store.ts';
 import { detachNfs } from './kernel/nfs-mount.ts';
-import { bestIndexFormat } from './kernel/probe.ts';
+import { bestIndexFormat, expectOverlay } from './kernel/probe.ts';
 import { keepFilling } from './nfs/fill.ts';
 import { NodeMount } from './nfs/node-mount.ts';
 import { ensureObjectFilesystem } from './objectfs/client.ts';
@@ -140,6 +140,7 @@ export async function runDriver(
   onReady: () => Promise<void> = async () => {},
 ): Promise<void> {
   await using stack = new AsyncDisposableStack();
+  await expectOverlay(config.root);
   const node = stack.use(await openNode(config, log, signal));
   stack.use(node.undoStart);
   expectIndexes();

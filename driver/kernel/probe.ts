@@ -1,6 +1,6 @@
-import { mkdir, mkdtemp } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf } from '#core/errors.ts';
+import { GearError, messageOf } from '#core/errors.ts';
 import { removeFolder, unmountTree } from './mount.ts';
 import { PROBES, type ProbeName } from './probe-features.ts';
 
@@ -40,6 +40,32 @@ export async function probeAll(root: string): Promise<Record<ProbeName, Finding>
   const findings: Partial<Record<ProbeName, Finding>> = {};
   for (const name of Object.keys(PROBES) as ProbeName[]) findings[name] = await probe(name, root);
   return findings as Record<ProbeName, Finding>;
+}
+
+/** How the kernel is asked for overlayfs; tests ask another one. */
+export interface OverlayQuestions {
+  /** The text of /proc/filesystems. */
+  readonly filesystems?: () => Promise<string>;
+  readonly tryOverlay?: (root: string) => Promise<Finding>;
+}
+
+/** Throws failed-precondition where the kernel has no overlayfs at all: no layer could be mounted, however an index is compiled. */
+export async function expectOverlay(
+  root: string,
+  {
+    filesystems = () => readFile('/proc/filesystems', 'utf8'),
+    tryOverlay = (folder) => probe('overlay', folder),
+  }: OverlayQuestions = {},
+): Promise<void> {
+  const isListed = async () => /^nodev\toverlay$/m.test(await filesystems());
+  if (await isListed()) return;
+  // The kernel loads the module for the first mount, where it has one.
+  const { works, detail } = await tryOverlay(root);
+  if (await isListed()) return;
+  throw new GearError(
+    'failed-precondition',
+    `this kernel has no overlayfs (${works ? 'not in /proc/filesystems' : detail}), so no container can be started: run a kernel with CONFIG_OVERLAY_FS (modprobe overlay)`,
+  );
 }
 
 /**
