@@ -3,6 +3,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '#core/abort.ts';
+import { parseDescriptor } from '#core/index/descriptor.ts';
 import { mountPoints, temporaryFolder } from '../../deploy/sandbox/cleanup.ts';
 import type { Outcome } from '../../deploy/sandbox/docker.ts';
 import { gear, launcher, startManager } from '../../deploy/sandbox/gear.ts';
@@ -11,6 +12,7 @@ import { RunningProcess } from '../../deploy/sandbox/process.ts';
 import { loadImage, loadSums, pushImage, quickImage, smallContent } from '../images/quick.ts';
 import { archive, directory, entry, file, hardLink, noise } from '../images/tar-bytes.ts';
 import { type Cluster, type GearNode, type PublishedImage, startCluster, startNode } from '../support/cluster.ts';
+import { flipBit, type GearFiles, gearFilesIn, gearLayer } from '../support/gear-image.ts';
 import { fillDisk, smallDisk } from '../support/small-disk.ts';
 
 describe('bad input to the manager', () => {
@@ -156,12 +158,64 @@ describe('bad input to the driver', () => {
   });
   afterAll(() => stack.disposeAsync());
 
-  it.each(['a/b', '../up', '/absolute', '..', '', 'a\0b'])('the id %j', async (id) => {
+  const badIds: readonly (readonly [id: string, wrong: string])[] = [
+    ['a/b', 'it contains a slash'],
+    ['../up', 'it contains a slash'],
+    ['/absolute', 'it contains a slash'],
+    ['..', 'it names a folder by its place'],
+    ['.', 'it names a folder by its place'],
+    ['', 'it is empty'],
+    ['a\0b', 'it contains a NUL'],
+  ];
+  it.each(badIds)('the id %j', async (id, wrong) => {
     for (const method of ['Create', 'CreateReadWrite', 'Get', 'Remove', 'Put', 'DiffSize']) {
       const { Err } = await call(node.driver.socket, method, { ID: id, Parent: '' });
-      expect(Err, method).toMatch(/./);
+      expect(Err, method).toBe(`layer id ${JSON.stringify(id)} is refused: ${wrong}`);
     }
     expect(await stat(join(node.dockerd.dataRoot, 'up')).catch(() => undefined)).toBeUndefined();
+  });
+
+  /** Everything of images and layers that the node has. */
+  const keptBy = async (on: GearNode) => {
+    const below = async (...path: readonly string[]) => (await readdir(join(...path))).sort();
+    const root = on.driver.root;
+    return {
+      images: (await below(root, 'images')).filter((name) => name !== 'last-slot'),
+      private: await below(root, 'private'),
+      layers: (await on.status()).homes.map(({ layers }) => layers),
+      names: await on.docker.run(['images', '--all', '--no-trunc']),
+      mounts: mountPoints().filter(({ path }) => path.startsWith(root) || path.startsWith(on.dockerd.dataRoot)),
+    };
+  };
+  const wrongIndexes: readonly (readonly [
+    what: string,
+    name: string,
+    spoil: (files: GearFiles) => GearFiles,
+    said: string,
+  ])[] = [
+    ['a flipped bit', 'flipped', ({ descriptor, index }) => ({ descriptor, index: flipBit(index) }), 'is damaged'],
+    [
+      'another size than its descriptor says',
+      'cut',
+      ({ descriptor, index }) => ({ descriptor, index: index.subarray(0, -1) }),
+      'its descriptor says',
+    ],
+  ];
+  it.each(wrongIndexes)('a Gear image whose index has %s', async (what, name, spoil, said) => {
+    const right = await cluster.publish(`${name}:1`, quickImage(what));
+    const files = await gearFilesIn(right.gear);
+    const { digest } = parseDescriptor(files.descriptor).index;
+    const spoiled = spoil(files);
+    const wrong = `${cluster.registry.host}/${name}-gear:spoiled`;
+    await pushImage({ layers: [{ tar: gearLayer(spoiled) }] }, `docker://${wrong}`);
+    const before = await keptBy(node);
+    const { exitCode, stderr } = await node.docker.attempt(['pull', wrong]);
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain(`the index of image sha256:${digest} `);
+    expect(stderr).toContain(said);
+    expect(await keptBy(node)).toEqual(before);
+    expect(await node.docker.once(right.gear, ['cat', '/etc/marker'])).toBe(what);
+    expect((await keptBy(node)).images).toContain(digest);
   });
 
   it('a socket that another driver uses', async () => {
@@ -229,14 +283,23 @@ describe('bad input to the driver', () => {
     for (const number of [60, 120, 180]) expect((await read(number)).stdout).toBe(sums[number]);
   });
 
-  it('a kernel without FUSE', async () => {
+  // What its driver finds, instead of what this kernel shows.
+  const lacking: readonly (readonly [what: string, hidden: string, shown: string | undefined, said: RegExp])[] = [
+    ['FUSE', '/dev/fuse', undefined, /fuse/i],
+    ['overlayfs', '/proc/filesystems', 'nodev\tfuse\n\text4\n', /no overlayfs.*CONFIG_OVERLAY_FS \(modprobe overlay\)/],
+  ];
+  it.each(lacking)('a kernel without %s', async (_, hidden, shown, said) => {
     await using folder = await temporaryFolder();
     const root = join(folder.path, 'root');
-    const script = 'mount --bind /dev/null /dev/fuse && exec "$0" driver --root "$1" --socket "$2"';
-    const args = ['--mount', 'sh', '-c', script, launcher, root, join(folder.path, 'driver.sock')];
+    const instead = shown === undefined ? '/dev/null' : join(folder.path, 'instead');
+    if (shown !== undefined) await writeFile(instead, shown);
+    const script = 'mount --bind "$3" "$4" && exec "$0" driver --root "$1" --socket "$2"';
+    const socket = join(folder.path, 'driver.sock');
+    const args = ['--mount', 'sh', '-c', script, launcher, root, socket, instead, hidden];
     await using driver = await RunningProcess.start({ name: 'driver', command: 'unshare', args });
     expect(await driver.ended()).toBe(1);
-    expect(driver.output).toMatch(/fuse/i);
+    expect(driver.output).toMatch(said);
     expect(mountPoints().filter(({ path }) => path.startsWith(root))).toEqual([]);
+    expect(await stat(socket).catch(() => undefined)).toBeUndefined();
   });
 });
