@@ -46,6 +46,8 @@ sum_of() { sha256sum "$1" | cut -d' ' -f1; }
 # The record of what was installed for a role, a line each: "file PATH", "link PATH", "folder PATH", "conf PATH SUM", "edited PATH SUM", "user NAME". Paths are as the
 # installed machine sees them.
 record() { printf '%s/installed/%s\n' "$stage$prefix" "$1"; }
+# What stayed when a role was taken off without --purge: lines of these kinds, and "data PATH". For the next install, or a later --purge.
+leftover() { printf '%s/installed/%s.left\n' "$stage$prefix" "$1"; }
 recorded() { [ -f "$(record "$role")" ] && grep -qxF "$1" "$(record "$role")"; }
 # The sum that a line "KIND PATH SUM" has.
 recorded_sum() { [ ! -f "$(record "$role")" ] || awk -v kind="$1" -v path="$2" '$1 == kind && $2 == path { print $3 }' "$(record "$role")" | tail -1; }

@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createGunzip } from 'node:zlib';
 import { execa } from 'execa';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { writeOciLayout } from '../../deploy/sandbox/oci-layout.ts';
 import { PluginClient } from '../../driver/docker/client.ts';
 import { bigContent, quickImage } from '../images/quick.ts';
@@ -114,8 +116,10 @@ active" ] && systemctl is-active --quiet gear-driver; do sleep 0.1; done`));
   }
   await machine.run('rm -rf /var/lib/docker /var/lib/containers /tmp/*');
   expect(await uninstall('manager --dry-run')).toContain('- /etc/systemd/system/gear-manager.service');
-  for (const role of ['node', 'manager'])
-    expect(await uninstall(`${role} --purge`)).toContain(`- /etc/systemd/system/gear-`);
+  expect(await uninstall('manager')).toContain('the user gear-manager stays');
+  expect(await uninstall('node --purge')).toContain('- /etc/systemd/system/gear-');
+  expect(await machine.run('ls -d /run/gear /run/docker/plugins/gear.sock 2>/dev/null || true')).toBe('');
+  expect(await uninstall('manager --purge')).toContain('- user gear-manager');
   expect(await stateOf(machine)).toEqual(before);
   expect(await machine.run('pgrep -fa ^/opt/gear || true')).toBe('');
 
@@ -171,9 +175,60 @@ it('installs into a folder, keeps what was edited there, and refuses what is wro
   expect(taken).toContain('+ /etc/docker/daemon.json.before-gear');
   expect(await readFile(`${daemon}.before-gear`, 'utf8')).toBe('{}\n');
   expect(await readFile(daemon, 'utf8')).toContain('"debug": true');
-  expect(await readdir(folder.path)).toEqual(['etc']);
+  expect(await readdir(join(folder.path, 'opt/gear'), { recursive: true })).toEqual([
+    'installed',
+    'installed/node.left',
+  ]);
   expect(await readdir(join(folder.path, 'etc'), { recursive: true })).toEqual(
     expect.arrayContaining(['docker', 'gear', 'gear/driver.conf']),
   );
   expect(await readdir(join(folder.path, 'etc'))).toEqual(['docker', 'gear']);
+  // What a plain uninstall let stay goes when it is told to.
+  expect((await run('uninstall', 'node', stage)).all).toContain('Nothing to do');
+  expect((await run('uninstall', 'node', stage, '--purge')).all).toContain('- /etc/gear/driver.conf');
+  expect(await readdir(folder.path, { recursive: true })).toEqual([
+    'etc',
+    'etc/docker',
+    'etc/docker/daemon.json',
+    'etc/docker/daemon.json.before-gear',
+  ]);
 });
+
+it.each([
+  ['manager', 'node', 'both'],
+  ['node', 'manager', 'only one, which is installed again'],
+] as const)(
+  'leaves nothing of %s and %s, after data and configuration had stayed: %s',
+  async (first, second, which) => {
+    await using temporary = await temporaryFolder();
+    const folder = join(temporary.path, 'stage');
+    const run = async (command: string, role: string, ...args: string[]) =>
+      (await execa(join(projectRoot, 'deploy', command), [role, `--root=${folder}`, ...args], { stdin: 'ignore' }))
+        .stdout;
+    const files = async () => (await readdir(folder, { recursive: true })).sort();
+    const stores = { manager: '/var/lib/store', node: '/var/lib/gear' };
+    const plugins = join(folder, 'run/docker/plugins');
+    await mkdir(join(folder, 'var/lib'), { recursive: true });
+    await mkdir(plugins, { recursive: true });
+    const before = await files();
+    for (const role of ['node', 'manager'] as const) {
+      await run('install', role, `--set=root=${stores[role]}`);
+      await mkdir(join(folder, stores[role], 'data'), { recursive: true });
+    }
+    await appendFile(join(folder, 'etc/gear/driver.conf'), '# edited\n');
+    await mkdir(join(folder, 'run/gear'));
+    // As a driver leaves it that was killed.
+    const server = createServer().listen(join(plugins, 'gear.sock'));
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+
+    await run('uninstall', first);
+    if (which === 'both') await run('uninstall', second);
+    else await run('install', first);
+    expect(await files()).toEqual(
+      expect.arrayContaining(['etc/gear/driver.conf', 'var/lib/gear/data', 'var/lib/store/data']),
+    );
+    for (const role of [first, second]) expect(await run('uninstall', role, '--purge')).toContain(`- ${stores[role]}`);
+    expect(await files()).toEqual(before);
+  },
+);
