@@ -52,6 +52,13 @@ describe('driver options', () => {
     });
   });
 
+  test('TCP is served to every user of the node only where that is said', () => {
+    expect(configOf(['--tcp', '127.0.0.1:0', '--insecure']).listen).toMatchObject({
+      kind: 'tcp',
+      address: '127.0.0.1:0',
+    });
+  });
+
   test('the environment stands behind the command line', () => {
     expect(configOf([], { GEAR_MANAGER: 'm:1' }).manager).toBe('m:1');
     expect(configOf(['--manager', 'n:2'], { GEAR_MANAGER: 'm:1' }).manager).toBe('n:2');
@@ -72,6 +79,7 @@ describe('driver options', () => {
     [['--tcp', '0.0.0.0:1'], 'only a loopback address'],
     [['--tcp', '127.example.org:1'], 'only a loopback address'],
     [['--tcp', '127.0.0.1:1', '--socket', '/x'], 'exclude each other'],
+    [['--tcp', '127.0.0.1:1'], 'say --insecure'],
     [['--cache-size', 'much'], '--cache-size takes a size'],
     [['--fetch-deadline', '0'], '--fetch-deadline takes a number from 1'],
     [['--index-format', 'squashfs'], '--index-format takes one of'],

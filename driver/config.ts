@@ -28,6 +28,7 @@ export const DRIVER_OPTIONS = {
   'monitor-ip': { type: 'string', value: 'HOST', help: 'The same in two parts' },
   'monitor-port': { type: 'number', value: 'PORT', min: 1, max: 65_535, help: 'The same in two parts' },
   ...ACCESS_OPTIONS,
+  insecure: { type: 'flag', help: 'Send the token without TLS, too; let --tcp be used by every user of this node' },
   'plugin-name': {
     type: 'string',
     value: 'NAME',
@@ -38,7 +39,7 @@ export const DRIVER_OPTIONS = {
   tcp: {
     type: 'string',
     value: 'HOST:PORT',
-    help: 'Serve the plugin over TCP instead, with a spec file; loopback only',
+    help: 'Serve the plugin over TCP instead, with a spec file; loopback only, and only with --insecure',
   },
   'spec-folder': {
     type: 'string',
@@ -197,6 +198,14 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
   if (values.tcp !== undefined && values.socket !== undefined) {
     throw new GearError('invalid-argument', '--tcp and --socket exclude each other');
   }
+  const tcp = values.tcp === undefined ? undefined : loopback(values.tcp);
+  // Docker's plugin protocol has no credentials, and loopback is every user's.
+  if (tcp !== undefined && !values.insecure) {
+    throw new GearError(
+      'invalid-argument',
+      `--tcp ${values.tcp}: every user and host-network container of this node could mount and delete layers as root there; use --socket, or say --insecure`,
+    );
+  }
   const manager = address('manager', values.manager, values['manager-ip'], values['manager-port'], DEFAULT_MANAGER);
   const besideIt = formatHostPort({ host: parseHostPort(manager, '--manager').host, port: MONITOR_PORT });
   return {
@@ -206,9 +215,9 @@ export function driverConfig(values: Values<typeof DRIVER_OPTIONS>): DriverConfi
     access: accessOf(values),
     pluginName,
     listen:
-      values.tcp === undefined
+      tcp === undefined
         ? { kind: 'unix', path: socket }
-        : { kind: 'tcp', address: loopback(values.tcp), specFolder: absolute('spec-folder', values['spec-folder']) },
+        : { kind: 'tcp', address: tcp, specFolder: absolute('spec-folder', values['spec-folder']) },
     containerdSocket:
       values['containerd-socket'] === '' ? '' : absolute('containerd-socket', values['containerd-socket']),
     cacheSize: parseSize('cache-size', values['cache-size']),
