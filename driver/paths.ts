@@ -14,6 +14,7 @@ export const DRIVER_CONFIG = '/etc/gear/driver.conf';
  *     partial/                     objects of which only some chunks are here
  *     remote/                      the object filesystem (FUSE), a folder for each image
  *     nfs/objects                  the manager's export, where views read from it
+ *     nfs/objects.json             what is mounted there
  *     images/<image>/              an image's index and what was compiled from it
  *     run/                         sockets and state that a reboot may lose
  */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { findMount, mountOf, mountsBelow, parseMountInfo } from './mount-info.ts';
+import { findMount, isOverlayLayer, mountOf, mountsBelow, parseMountInfo } from './mount-info.ts';
 
 const LINES = Buffer.from(
   [
@@ -43,6 +43,19 @@ describe('mountinfo', () => {
     expect(findMount('/a/b/', mounts)?.type).toBe('proc');
     expect(findMount('/a/x', mounts)).toBeUndefined();
     expect(findMount('/', mounts)?.id).toBe(22);
+  });
+
+  it('knows the layers of overlays, as older and as newer kernels list them', () => {
+    const overlays = parseMountInfo(
+      Buffer.from(
+        [
+          '40 22 0:40 / /m rw - overlay overlay rw,lowerdir=/a:/b::/c\\040d::/e,upperdir=/u,workdir=/w',
+          '41 22 0:41 / /n rw - overlay overlay rw,lowerdir+=/f,datadir+=/g,upperdir=/v,workdir=/x',
+        ].join('\n'),
+      ),
+    );
+    for (const layer of ['/a', '/b', '/c d', '/e', '/f', '/g']) expect(isOverlayLayer(layer, overlays)).toBe(true);
+    for (const other of ['/u', '/w', '/c', '/', '/m', '/e/x']) expect(isOverlayLayer(other, overlays)).toBe(false);
   });
 
   it('finds what is below a place, and not what merely starts like it', () => {

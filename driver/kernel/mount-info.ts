@@ -96,3 +96,16 @@ export function mountOf(path: Path, mounts: readonly MountInfo[] = readMounts())
   }
   return best;
 }
+
+/** Whether an overlay that this process sees has the folder among its layers, under this very path. */
+export function isOverlayLayer(path: string, mounts: readonly MountInfo[] = readMounts()): boolean {
+  const layer = Buffer.from(path).toString('latin1');
+  // "lowerdir=/a:/b::/data", or from kernel 6.8 on one option for each: "lowerdir+=/a", "datadir+=/data".
+  const isIts = (option: string) =>
+    /^(lowerdir|datadir)\+?=/.test(option) &&
+    option
+      .slice(option.indexOf('=') + 1)
+      .split(':')
+      .includes(layer);
+  return mounts.some(({ type, superOptions }) => type === 'overlay' && superOptions.some(isIts));
+}

@@ -1,11 +1,13 @@
 import { lookup } from 'node:dns/promises';
-import { mkdir, open } from 'node:fs/promises';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { type Abortable, sleep } from '#core/abort.ts';
 import { digestOf } from '#core/digest.ts';
 import { GearError, isGearError, messageOf } from '#core/errors.ts';
 import type { Logger } from '#core/log.ts';
 import type { Access } from '#core/security/access.ts';
+import { isOverlayLayer } from '../kernel/mount-info.ts';
 import {
   detachNfs,
   endNfsRequests,
@@ -17,6 +19,7 @@ import {
 } from '../kernel/nfs-mount.ts';
 import { describeExport, type ExportFacts } from '../remote/export-facts.ts';
 import type { SourceState } from '../remote/source.ts';
+import { leftMount, noteMount } from './left-mount.ts';
 
 const MOUNT_MS = 15_000;
 const CHECK_MS = 5_000;
@@ -56,14 +59,19 @@ export interface NodeMountStatus {
   readonly ended: number;
 }
 
-interface Held extends AsyncDisposable {
+interface Held {
   readonly facts: ExportFacts;
   readonly mount: NfsMount;
+  /** So that the mount stays when its waiting requests are ended. Opening it asks no server, closing it neither. */
+  readonly handle: FileHandle;
+  /** Whether the manager has been heard to export this still; a mount that an earlier driver left may be of what it exported then. */
+  isCurrent: boolean;
 }
 
 /**
  * The manager's export, mounted by the kernel for the data layers of views. Known content is read back through it before it is used, and again
- * after every silence. Whatever may wait for the server is done by processes of its own, with deadlines.
+ * after every silence. Whatever may wait for the server is done by processes of its own, with deadlines. What containers read from is left mounted at
+ * the end and taken over by the next driver: only through a mount can their reads be ended.
  */
 export class NodeMount implements AsyncDisposable {
   readonly #options: NodeMountOptions;
@@ -75,7 +83,10 @@ export class NodeMount implements AsyncDisposable {
     since: Date.now(),
   };
   #checkedAt = Number.NEGATIVE_INFINITY;
+  /** When the look began that found the server silent, and what waits for the deadline of reads since then. */
   #silentSince: number | undefined;
+  #endTimer: NodeJS.Timeout | undefined;
+  #ending: Promise<void> | undefined;
   #mounts = 0;
   #ended = 0;
   #looking: Promise<void> | undefined;
@@ -117,7 +128,7 @@ export class NodeMount implements AsyncDisposable {
     this.#stop.abort(new GearError('cancelled', 'the driver is stopping'));
     await this.#loop;
     await this.#looking;
-    await this.#drop();
+    await this.#drop({ keep: isOverlayLayer(this.#options.target) });
   }
 
   async #run(): Promise<void> {
@@ -130,19 +141,46 @@ export class NodeMount implements AsyncDisposable {
   }
 
   async #look(): Promise<void> {
+    const began = performance.now();
     try {
       if (this.#held !== undefined && findNfsMount(this.#options.target) === undefined) await this.#drop();
+      this.#held ??= await this.#takeOver();
+      if (this.#held?.isCurrent === false) await this.#compare(this.#held);
       if (this.#held === undefined) {
-        // What an earlier driver left, or another put there: containers that have it keep it.
+        // Of another export, with other options, or another's: containers that have it keep it.
         await detachNfs(this.#options.target, { timeout: CALL_MS, signal: this.#stop.signal });
         await this.#mount();
       } else await this.#check(this.#held, this.#status.state !== 'trusted');
       this.#checkedAt = performance.now();
-      this.#silentSince = undefined;
+      this.#heard();
       this.#set('trusted', '');
     } catch (error) {
-      if (!this.#stop.signal.aborted) await this.#failed(error);
+      if (!this.#stop.signal.aborted) await this.#failed(error, began);
     }
+  }
+
+  /** What an earlier driver left mounted, if this one would mount it so. Asks no server. */
+  async #takeOver(): Promise<Held | undefined> {
+    const { target, log } = this.#options;
+    const left = await leftMount(target, this.#wanted());
+    if (left === undefined) return undefined;
+    const handle = await open(target, O_PATH);
+    log.info({ server: left.mount.server, target }, 'the NFS mount that an earlier driver left is taken over');
+    return { ...left, handle, isCurrent: false };
+  }
+
+  /** A manager that cannot be asked is no reason to give up a mount. */
+  async #compare(held: Held): Promise<void> {
+    const { manager, access } = this.#options;
+    const facts = await describeExport(manager, { signal: this.#stop.signal, access }).catch(() => undefined);
+    if (facts === undefined) return;
+    held.isCurrent = isDeepStrictEqual(facts, held.facts);
+    if (!held.isCurrent) await this.#drop();
+  }
+
+  #wanted() {
+    const { manager, version, connections, readSize } = this.#options;
+    return { manager, version, connections, readSize };
   }
 
   async #mount(): Promise<void> {
@@ -162,10 +200,11 @@ export class NodeMount implements AsyncDisposable {
     stack.defer(async () => await detachNfs(target, { timeout: CALL_MS }));
     await mountNfs(target, mount, { timeout: MOUNT_MS, signal });
     await this.#verify(facts, { signal });
-    // So that the mount stays when its waiting requests are ended. Opening it asks no server, closing it neither.
-    stack.use(await open(target, O_PATH));
-    const release = stack.move();
-    this.#held = { facts, mount, [Symbol.asyncDispose]: () => release.disposeAsync() };
+    await noteMount(target, this.#wanted(), { facts, mount }).catch((err: unknown) =>
+      log.warn({ err, target }, 'not written down: a later driver will not take this mount over'),
+    );
+    this.#held = { facts, mount, handle: await open(target, O_PATH), isCurrent: true };
+    stack.move();
     this.#mounts++;
     log.info({ server: mount.server, path: facts.path, version, target }, 'NFS mounted; known content reads right');
   }
@@ -193,7 +232,7 @@ export class NodeMount implements AsyncDisposable {
     );
   }
 
-  async #failed(error: unknown): Promise<void> {
+  async #failed(error: unknown, began: number): Promise<void> {
     const said = isGearError(error) ? String(error.fields['said'] ?? '') : '';
     // Where known content cannot even be read after mounting, it is no better than with wrong bytes.
     const wrong = this.#held === undefined ? /Input\/output error/ : /^$/;
@@ -208,28 +247,48 @@ export class NodeMount implements AsyncDisposable {
     } else {
       this.#set('away', messageOf(error));
       if (/Stale/.test(said)) await this.#drop();
-      else await this.#endReads();
+      else this.#silent(began);
     }
   }
 
-  /** Past the deadline nobody waits for a silent server any longer. */
-  async #endReads(): Promise<void> {
+  /** Past the deadline nobody waits for a silent server any longer: the reads of now are ended then, later ones by later looks. */
+  #silent(since: number): void {
     if (this.#held === undefined) return;
-    this.#silentSince ??= performance.now();
-    if (performance.now() - this.#silentSince + INTERVAL < this.#options.deadline) return;
-    this.#ended++;
-    await endNfsRequests(this.#options.target, { timeout: CALL_MS }).catch((err: unknown) =>
-      this.#options.log.warn({ err }, 'reads that wait for the NFS server could not be ended'),
-    );
+    this.#silentSince ??= since;
+    const left = this.#silentSince + this.#options.deadline - performance.now();
+    if (left <= 0) this.#endReads();
+    else this.#endTimer ??= setTimeout(() => this.#endReads(), left);
   }
 
-  async #drop(): Promise<void> {
+  #heard(): void {
+    clearTimeout(this.#endTimer);
+    this.#endTimer = undefined;
+    this.#silentSince = undefined;
+  }
+
+  #endReads(): void {
+    this.#ended++;
+    this.#ending ??= endNfsRequests(this.#options.target, { timeout: CALL_MS })
+      .catch((err: unknown) => this.#options.log.warn({ err }, 'reads that wait for the NFS server could not be ended'))
+      .finally(() => {
+        this.#ending = undefined;
+      });
+  }
+
+  async #drop({ keep = false }: { keep?: boolean } = {}): Promise<void> {
+    const { target, log } = this.#options;
+    this.#heard();
+    // It relies on the handle.
+    await this.#ending;
     const held = this.#held;
     this.#held = undefined;
-    const done = held === undefined ? undefined : Promise.resolve(held[Symbol.asyncDispose]());
-    await done?.catch((err: unknown) =>
-      this.#options.log.error({ err, target: this.#options.target }, 'NFS not unmounted'),
-    );
+    if (held === undefined) return;
+    try {
+      await held.handle.close();
+      if (!keep) await detachNfs(target, { timeout: CALL_MS });
+    } catch (err) {
+      log.error({ err, target }, 'NFS not unmounted');
+    }
   }
 
   #set(state: SourceState['kind'], reason: string): void {

@@ -40,6 +40,14 @@ export interface GuestResults {
   };
   back?: { state: string; sums: Record<string, string> };
   killed?: { sums: Record<string, string>; state: string };
+  again?: {
+    kept: boolean;
+    failed: string;
+    seconds: number;
+    mounts: number;
+    state: string;
+    sums: Record<string, string>;
+  };
   zeros?: { state: string; reason: string; isMounted: boolean };
   liar?: { state: string; reason: string; isMounted: boolean };
   end?: { isMounted: boolean };
@@ -167,6 +175,20 @@ async function steps(): Promise<void> {
   const again = sums();
   await host('kill-server');
   results.killed = { sums: await again, state: (await settled(nfs, 'trusted')).state };
+
+  log.info('the driver ends, the server stops, the driver starts again');
+  await nfs[Symbol.asyncDispose]();
+  const kept = findMount(paths.nfs) !== undefined;
+  await dropCaches();
+  await host('stop-server');
+  const reader = run('cat', `${merged}/data/09`);
+  await using next = nodeMount(paths.nfs, facts.manager, '4.1');
+  const since = performance.now();
+  const ended = await reader;
+  const outcome = { kept, failed: ended.ok ? 'it was read' : ended.output, seconds: seconds(since) };
+  await host('continue-server');
+  const { state: after, mounts } = await settled(next, 'trusted');
+  results.again = { ...outcome, mounts, state: after, sums: await sums() };
 
   log.info('another version, another store');
   await using zeros = nodeMount('/zeros/objects', facts.manager, '4.2');
