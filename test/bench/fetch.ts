@@ -88,6 +88,8 @@ export const fetchBench: Bench = async ({ rounds, say }) => {
         `${name}, ${way}: ${rate[way].toFixed(0)} MB/s; CPU ${cpu.toFixed(2)} ns/byte here, ${server.toFixed(2)} at the server`,
       );
       results.push({ name: `fetch: CPU of the reader, ${name} objects, ${way}`, value: cpu, unit: 'ns/byte' });
+      if (way !== 'local disk')
+        results.push({ name: `fetch: CPU of the server, ${name} objects, ${way}`, value: server, unit: 'ns/byte' });
     }
     const best = rate['NFS by libnfs'] ?? rate['NFS by our client'] ?? 0;
     const grpc = rate['gRPC'] ?? 0;
