@@ -13,6 +13,7 @@ import { gear, projectRoot, startManager, type TestManager } from '../../deploy/
 import { type ManagerSurface, managerSurface } from '../support/manager-surface.ts';
 import { makePki, type Pki } from '../support/pki.ts';
 
+const UPSTREAM = ['--upstream', 'docker://127.0.0.1:1'];
 const stack = new AsyncDisposableStack();
 let pki: Pki;
 let manager: TestManager;
@@ -24,7 +25,7 @@ beforeAll(async () => {
   surface = await managerSurface();
   pki = stack.use(await makePki('node1', 'late', 'gone'));
   const stranger = stack.use(await makePki('node1'));
-  manager = stack.use(await startManager({ args: [...pki.managerArgs, '--upstream', 'docker://127.0.0.1:1'] }));
+  manager = stack.use(await startManager({ args: [...pki.managerArgs, ...UPSTREAM] }));
   const at = (part: string, name = 'node1', from = pki) => from.file(`nodes/${name}/${part}`);
   const own = { cert: at('node.crt'), key: at('node.key') };
   const right = { ca: at('ca.crt'), ...own, tokenFile: at('token') };
@@ -95,19 +96,24 @@ async function call(address: string, path: string, access: Access): Promise<Outc
   }
 }
 
+type Route = ManagerSurface['http'][number];
+type Answer = Outcome & { readonly headers?: object };
+const NO_ROUTE = { method: 'GET', path: '/no/such/route' };
+
 /** Asks a route, with the token as `scheme` has it. */
 async function ask(
-  { method, path }: { readonly method: string; readonly path: string },
+  { method, path }: Route,
   access: Access,
   scheme: 'Bearer' | 'Basic' = 'Bearer',
-): Promise<Outcome & { readonly headers?: object }> {
-  const [host, port] = manager.http.split(':');
+  { http } = manager,
+): Promise<Answer> {
+  const [host, port] = http.split(':');
   const read = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file));
   const token = read(access.tokenFile)?.toString().trim().split(' ')[1];
   const value = scheme === 'Bearer' ? token : Buffer.from(`any:${token}`).toString('base64');
   const headers = token === undefined ? {} : { authorization: `${scheme} ${value}` };
   const tls = { ca: read(access.ca), cert: read(access.cert), key: read(access.key) };
-  const { promise, resolve, reject } = Promise.withResolvers<Outcome & { headers?: object }>();
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const what = `${method} ${path}`;
   const send = access.ca === undefined ? requestInTheClear : request;
   send({ host, port, method, path, headers, agent: false, ...tls }, (response) => {
@@ -125,10 +131,27 @@ async function ask(
   return await promise;
 }
 
-const everyCall = async (access: Access) => {
+/** That a route let somebody in, whatever it then said. */
+function expectEntry({ what, code }: Answer): void {
+  expect({ what, code, fine: typeof code === 'number' && code !== 401 && code < 500 }).toEqual({
+    what,
+    code,
+    fine: true,
+  });
+}
+
+/** That a route gave nothing but the question for a token. */
+function expectRefusal({ method }: Route, outcome: Answer): void {
+  expect(outcome.code).toBe(401);
+  expect(outcome.headers).toMatchObject({ 'www-authenticate': 'Basic realm="gear", charset="UTF-8"' });
+  const message = expect.stringContaining('a token that this manager knows');
+  if (method !== 'HEAD') expect(JSON.parse(outcome.said)).toEqual({ errors: [{ code: 'UNAUTHORIZED', message }] });
+}
+
+const everyCall = async (access: Access, { address, monitor } = manager) => {
   const ports = [
-    [manager.address, surface.grpc],
-    [manager.monitor, surface.monitor],
+    [address, surface.grpc],
+    [monitor, surface.monitor],
   ] as const;
   return await Promise.all(ports.flatMap(([address, paths]) => paths.map((path) => call(address, path, access))));
 };
@@ -160,9 +183,7 @@ describe('who has all that is asked for', () => {
 
   it.each(['Bearer', 'Basic'] as const)('is let in by every HTTP route, with the token as %s', async (scheme) => {
     for (const route of surface.http) {
-      const { what, code } = await ask(route, visitors['right'] ?? {}, scheme);
-      expect([what, code]).toEqual([what, expect.any(Number)]);
-      expect(code).not.toBe(401);
+      expectEntry(await ask(route, visitors['right'] ?? {}, scheme));
     }
   });
 });
@@ -189,19 +210,46 @@ describe.each(STRANGERS)('who comes with %s', (name) => {
   });
 
   it('gets nothing of any HTTP route', async () => {
-    for (const route of [...surface.http, { method: 'GET', path: '/no/such/route' }]) {
+    for (const route of [...surface.http, NO_ROUTE]) {
       const outcome = await ask(route, visitors[name] ?? {});
       if (!TLS_IS_ENOUGH.includes(name)) {
         expect(outcome).toMatchObject({ code: 'failed', bytes: 0 });
         continue;
       }
-      expect(outcome.code).toBe(401);
-      expect(outcome.headers).toMatchObject({ 'www-authenticate': 'Basic realm="gear", charset="UTF-8"' });
-      const body = {
-        errors: [{ code: 'UNAUTHORIZED', message: expect.stringContaining('a token that this manager knows') }],
-      };
-      if (route.method !== 'HEAD') expect(JSON.parse(outcome.said)).toEqual(body);
+      expectRefusal(route, outcome);
     }
+  });
+});
+
+describe('a manager whose HTTP port asks only for a token', () => {
+  let other: TestManager;
+  const withoutCertificate = (name: string) => {
+    const { cert: _cert, key: _key, ...rest } = visitors[name] ?? {};
+    return rest;
+  };
+  beforeAll(async () => {
+    if ((await readFile(pki.file('tokens'), 'utf8')).includes('gone ')) await pki.ca(['revoke', 'gone']);
+    other = stack.use(await startManager({ args: [...pki.managerArgs, ...UPSTREAM, '--http-auth', 'token'] }));
+  });
+
+  it.each(['Bearer', 'Basic'] as const)('lets in by every HTTP route who has the token as %s', async (scheme) => {
+    for (const route of surface.http) expectEntry(await ask(route, withoutCertificate('right'), scheme, other));
+  });
+
+  it.each(TLS_IS_ENOUGH)('gives nothing of any HTTP route to who comes with %s', async (name) => {
+    for (const route of [...surface.http, NO_ROUTE]) {
+      for (const access of [visitors[name] ?? {}, withoutCertificate(name)]) {
+        expectRefusal(route, await ask(route, access, 'Bearer', other));
+      }
+    }
+  });
+
+  it('asks for TLS as ever, and for a certificate by every gRPC method', async () => {
+    for (const route of [...surface.http, NO_ROUTE]) {
+      expect(await ask(route, visitors['no TLS'] ?? {}, 'Bearer', other)).toMatchObject({ code: 'failed', bytes: 0 });
+    }
+    const outcomes = await everyCall(withoutCertificate('right'), other);
+    expect(outcomes).toEqual(outcomes.map(({ what, said }) => ({ what, said, code: 'unavailable', bytes: 0 })));
   });
 });
 
