@@ -136,6 +136,22 @@ describe('ConversionQueue', () => {
     await reaches('a', 'converting');
   });
 
+  it('tries again before its time what failed, when it is told to', async () => {
+    const { queue, running, reaches } = start({ retry: { first: 600_000, most: 600_000 } });
+    for (const name of ['a', 'b']) queue.offer(source(name), digest(name));
+    await until('both', () => running.length === 2, { interval: 2 });
+    running[0]?.fail(new GearError('unavailable', 'down'));
+    running.at(-1)?.fail(new GearError('unsupported', 'for windows'));
+    for (const name of ['a', 'b']) await reaches(name, 'failed');
+    queue.retry((name) => name !== source('a'));
+    await turn();
+    expect(running).toHaveLength(0);
+    queue.retry(() => true);
+    await reaches('a', 'converting');
+    expect(queue.get(source('a'))).toMatchObject({ attempts: 1 });
+    expect(queue.get(source('b'))).toMatchObject({ state: 'failed' });
+  });
+
   it('converts again what moved while it was converted', async () => {
     const { queue, running, reaches } = start();
     queue.offer(source('a'), digest('a'));

@@ -108,6 +108,14 @@ export class ConversionQueue implements AsyncDisposable {
     if (tag !== undefined && tag.goneAt === undefined) this.#put({ ...tag, goneAt: now });
   }
 
+  /** Tries again at once what failed and would be tried again later, of those that `fits` takes: what it failed for may be over. */
+  retry(fits: (source: string) => boolean): void {
+    for (const tag of this.#tags.values()) {
+      if (tag.state === 'failed' && tag.retryAt !== undefined && fits(tag.source)) this.#put({ ...tag, retryAt: 0 });
+    }
+    this.#pump();
+  }
+
   /** Forgets a tag. Gives whether it could: not while it is being converted. */
   remove(source: string): boolean {
     if (this.#running.has(source)) return false;

@@ -19,7 +19,7 @@ const AGAIN = [100, 400, 2500];
 export interface WatchParts {
   readonly spec: WatchSpec;
   readonly client: RegistryClient;
-  readonly queue: Pick<ConversionQueue, 'offer' | 'gone' | 'get' | 'list'>;
+  readonly queue: Pick<ConversionQueue, 'offer' | 'retry' | 'gone' | 'get' | 'list'>;
   /** Milliseconds between two looks at everything. */
   readonly interval: number;
   /** Called after each look at everything that succeeded. */
@@ -138,6 +138,8 @@ export class RegistryWatch implements AsyncDisposable {
       if (this.#failures > 0 || this.#passes === 0) {
         this.#log.info({ repositories, tags, ms: Math.round(performance.now() - began) }, 'the registry is watched');
       }
+      // Conversions have failed for the same reason, most likely.
+      if (this.#failures > 0) this.#parts.queue.retry((source) => coversSource(this.#parts.spec, source));
       this.#failures = 0;
       this.#passes++;
       await this.#parts.onPass?.(signal);

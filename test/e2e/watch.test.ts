@@ -31,7 +31,10 @@ const list = async (manager: TestManager) => await gearJson<Listed[]>(['images',
 async function stateOf(manager: TestManager, source: string, state: string, digest?: string): Promise<Listed> {
   const fits = (image: Listed) =>
     image.source === source && image.state === state && (digest === undefined || image.sourceDigest === digest);
-  return await until(`${source} to be ${state}`, async () => (await list(manager)).find(fits), { interval: 250 });
+  return await until(`${source} to be ${state}`, async () => (await list(manager)).find(fits), {
+    interval: 250,
+    timeout: 60_000,
+  });
 }
 
 async function metric(manager: TestManager, name: string): Promise<number> {
