@@ -256,6 +256,8 @@ describe('opening', () => {
     }
     const [first] = readdirSync(layout.images).sort();
     rmSync(`${layout.images}/${first}`);
+    // Longer ago than the grace.
+    await new Promise((resolve) => setTimeout(resolve, 20));
     await using store = await quietStore(root.path);
     expect(store.totals()).toMatchObject({ images: 1, indexes: 4 });
     expect(await store.collect({ everything: true })).toMatchObject({ indexes: 2, objects: 2 });
