@@ -28,11 +28,12 @@ ln -s /proc/self/fd "$root/dev/fd"
 touch "$root/dev/console"
 for place in dev/shm run tmp; do mount -t tmpfs "${place#*/}" "$root/$place"; done
 mount --bind "$folder/lib" "$root/var/lib"
-# The project itself, where it lies below one of these.
+# The project itself, where it lies below one of these; read-only, for a machine that starts empties its /tmp.
 project=$(cd "$(dirname "$0")/../.." && pwd)
 if [ ! -e "$root$project/gear" ]; then
   mkdir -p "$root$project"
   mount --bind "$project" "$root$project"
+  mount -o remount,bind,ro "$root$project"
 fi
 # Where stateOf of machine.ts looks.
 mkdir "$root/run/changes"
